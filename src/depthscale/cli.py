@@ -1,0 +1,250 @@
+"""The ``depthscale`` command: its options, its help, its errors and exit codes.
+
+Only argparse is imported at start; what needs numpy or torch waits for the command that runs
+(``depthscale.commands``), so that ``--help`` is immediate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from depthscale.answers import InputError
+
+BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+
+EXIT_CODES = """\
+exit codes:
+  0  healthy, or an answer    1  findings, or no such point    2  bad input    130  interrupted"""
+
+TOP = """\
+examples:
+  depthscale audit                                       the bundled 60-layer example
+  depthscale audit model.py:build --data digits --html report.html
+  depthscale theory --activation tanh --sigma-w 1.409 --sigma-b 0.3162 --drop 0.0001
+  depthscale critical --activation gelu --q 4 --json
+  depthscale phase --activation tanh --sigma-w 0.5:3:26 --sigma-b 0:1:21 --plot phase.svg
+
+"""
+
+AUDIT = """\
+examples:
+  depthscale audit                                       the bundled 60-layer tanh example
+  depthscale audit model.py --fix --html report.html     a file that defines one model
+  depthscale audit package.module:build --data x.npz --reinit 5 --json
+
+The model's code is run: audit only files that you trust. The callable takes no arguments and
+returns a torch.nn.Module, or a pair (module, inputs). Nothing on disk is changed; --fix works on
+the model in memory and shows what depthscale.critical_init_(model) would do for you.
+
+"""
+
+THEORY = """\
+examples:
+  depthscale theory --activation tanh --sigma-w 1.409 --sigma-b 0.3162 --drop 0.0001 --json
+  depthscale theory --activation "leaky_relu(0.2)" --sigma-w 1.39 --depth 40
+  depthscale theory --activation activations.py:shifted --sigma-w 1.2     (runs that file)
+
+sigma_w and sigma_b are standard deviations: weights are N(0, sigma_w^2 / fan_in), biases
+N(0, sigma_b^2). drop is the probability dropped.
+
+"""
+
+CRITICAL = """\
+examples:
+  depthscale critical --activation tanh --sigma-b 0.3162
+  depthscale critical --activation gelu --q 4 --drop 0.01 --json
+  depthscale critical --activation tanh --sigma-b 0.3162 --depth 50     (drop that 50 layers bear)
+
+Exit code 1 where there is no critical point; the reason is printed.
+
+"""
+
+PHASE = """\
+examples:
+  depthscale phase --activation tanh --plot phase.svg
+  depthscale phase --activation erf --sigma-w 1:2:50 --sigma-b 0:0.5:50 --save phase.nc
+  depthscale phase --activation relu --drop 0:0.3:4 --sigma-b 0.1:1:10 --json
+
+A range is MIN:MAX:N, both ends included, or one number.
+
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors go the way of all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        import depthscale
+
+        print(f"depthscale {depthscale.__version__}")
+        parser.exit()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = _parser()
+    try:
+        options = parser.parse_args(arguments)
+        if options.command is None:
+            parser.print_help(sys.stderr)
+            return BAD_INPUT
+        from depthscale import commands
+
+        code: int = getattr(commands, options.command)(options)
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"depthscale: error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("depthscale: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader has gone, as in `depthscale phase --json | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="depthscale",
+        description="How far a signal survives in a deep network, and how to change it.",
+        epilog=TOP + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    _audit_parser(_command(commands, "audit", "hold a torch model against theory", AUDIT))
+    _theory_parser(_command(commands, "theory", "fixed points and depth scales", THEORY))
+    _critical_parser(_command(commands, "critical", "the edge of chaos", CRITICAL))
+    _phase_parser(_command(commands, "phase", "a phase diagram", PHASE))
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[_Parser], name: str, purpose: str, examples: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=purpose,
+        description=f"{purpose[0].upper()}{purpose[1:]}.",
+        epilog=examples + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_argument(
+        "--json", action="store_true", help="print one JSON object, full precision"
+    )
+    return command
+
+
+def _audit_parser(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", nargs="?", help="package.module:callable or file.py[:callable]; none: the example")
+    add("--data", help="digits (bundled), normal (random), or an .npy, .npz or .pt file; "
+        "default: the factory's inputs, else what fits the first layer")  # fmt: skip
+    add("--shape", type=_shape, help="shape of one example, such as 3,32,32")
+    add("--batch", type=_positive, default=128, help="examples, at most (default 128)")
+    add("--pairs", type=_positive, default=64, help="pairs of inputs to compare (default 64)")
+    add("--mode", choices=("train", "eval"), default="train", help="default train: dropout drops")
+    add("--reinit", type=_count, default=0, metavar="K", help="repeat over K initialisations")
+    add("--seed", type=_count, default=0)
+    add("--fix", action="store_true", help="also audit the model after critical_init_")
+    add("--html", type=Path, metavar="PATH", help="write a self-contained page "
+        "(with --fix also PATH-fixed)")  # fmt: skip
+
+
+def _theory_parser(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    _activation_option(parser)
+    add("--sigma-w", type=_number, required=True, help="weight scale, above 0")
+    add("--sigma-b", type=_number, default=0.0, help="bias scale (default 0)")
+    add("--drop", type=_number, default=0.0, help="probability dropped, in [0, 1) (default 0)")
+    add("--masks", choices=("independent", "shared", "clean"), default="independent",
+        help="dropout masks of the two inputs of a pair; clean: one is not masked")  # fmt: skip
+    add("--depth", type=_positive, help="also follow a pair through this many layers")
+    add("--q0", type=_number, help="length the trajectory starts from (default: the fixed point)")
+    add("--eps0", type=_number, default=1.0, help="misalignment it starts from (default 1)")
+
+
+def _critical_parser(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    _activation_option(parser)
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--sigma-b", type=_number, help="bias scale (default 0)")
+    place.add_argument("--q", type=_number, help="or the length that the signal is to keep")
+    add("--drop", type=_number, default=0.0, help="probability dropped, in [0, 1) (default 0)")
+    add("--convention", choices=("forward", "gradient"), default="forward",
+        help="what is tuned to 1: the slope chi of the correlation map, or the growth of the "
+        "squared gradient")  # fmt: skip
+    add("--depth", type=_positive, help="also the largest drop whose depth scale reaches that far")
+
+
+def _phase_parser(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    _activation_option(parser)
+    add("--sigma-w", type=_range, default="0.5:3:26", metavar="RANGE", help="default 0.5:3:26")
+    add("--sigma-b", type=_range, default="0:1:21", metavar="RANGE", help="default 0:1:21")
+    add("--drop", type=_range, default="0", metavar="RANGE", help="default 0")
+    add("--save", type=Path, metavar="PATH", help="write the grid: .nc (netCDF) or .csv")
+    add("--plot", type=Path, metavar="PATH", help="write the diagram: .svg, .png or .pdf")
+
+
+def _activation_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--activation",
+        required=True,
+        metavar="NAME",
+        help='tanh, relu, gelu, "leaky_relu(0.2)", ...; or module:function, file.py:function',
+    )
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a finite number, got {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if _count(text) == 0:
+        raise argparse.ArgumentTypeError("expected a whole number of at least 1, got '0'")
+    return int(text)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(_positive(part.strip()) for part in text.replace("x", ",").split(","))
+
+
+def _range(text: str) -> tuple[float, float, int]:
+    parts = text.split(":")
+    if len(parts) == 1:
+        return _number(text), _number(text), 1
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"expected MIN:MAX:N or one number, got {text!r}")
+    low, high, size = _number(parts[0]), _number(parts[1]), _positive(parts[2])
+    if size > 1 and low >= high:
+        raise argparse.ArgumentTypeError(f"expected MIN below MAX, got {text!r}")
+    return low, high, size

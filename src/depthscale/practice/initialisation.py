@@ -1,0 +1,443 @@
+"""Put a model at its critical initialisation, in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from depthscale.answers import InputError
+from depthscale.practice.advice import Advice, Convention, advise, critical_weight, second_moment
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from depthscale.practice.graph import Graph
+    from depthscale.practice.trace import Event
+    from depthscale.theory.activation import Activation
+
+# Examples in the batch that stands in for inputs which were not given.
+STAND_INS = 4
+
+
+@dataclass(frozen=True)
+class InitLayer:
+    """What was done to one layer.
+
+    ``role`` is "first" (fed by the inputs), "hidden" or "last" (nothing of the chain follows);
+    ``activation`` and ``drop`` act on its input; ``q`` is the expected length of its output;
+    ``method`` is "gaussian", "orthogonal" or "delta-orthogonal".
+    """
+
+    name: str
+    role: str
+    kind: str
+    activation: str | None
+    drop: float
+    sigma_w: float
+    sigma_b: float
+    q: float
+    method: str
+
+
+@dataclass(frozen=True)
+class InitReport:
+    """What ``critical_init_`` did: layers in order of execution, and what it left alone and why."""
+
+    layers: tuple[InitLayer, ...]
+    untouched: tuple[tuple[str, str], ...]
+    convention: Convention
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """A plain table, one line a layer."""
+        wide = max(12, *(len(layer.name) for layer in self.layers))
+        head = f"{'layer':{wide}}  role    fed through           drop  sigma_w  sigma_b        q"
+        lines = [head]
+        for layer in self.layers:
+            through = (layer.activation or "-")[:20]
+            lines.append(
+                f"{layer.name:{wide}}  {layer.role:6}  {through:20} {layer.drop:5.3g} "
+                f"{layer.sigma_w:8.4g} {layer.sigma_b:8.4g} {layer.q:8.4g}"
+            )
+        lines += [f"left alone: {name} ({reason})" for name, reason in self.untouched]
+        return "\n".join(lines + [f"note: {note}" for note in self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {
+            "convention": self.convention,
+            "layers": [dict(vars(layer)) for layer in self.layers],
+            "untouched": [{"name": name, "reason": reason} for name, reason in self.untouched],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass
+class _Node:
+    """One layer of the plan: where it takes its input from, and the scales it is to get."""
+
+    event: Event
+    name: str
+    module: nn.Module
+    source: _Node | None
+    function: Activation | None
+    drop: float
+    children: list[_Node] = field(default_factory=list)
+    sigma_w: float = math.nan
+    sigma_b: float = math.nan
+    q: float = math.nan
+
+    @property
+    def role(self) -> str:
+        if not self.children:
+            return "last"
+        return "hidden" if self.source else "first"
+
+    @property
+    def biased(self) -> bool:
+        return getattr(self.module, "bias", None) is not None
+
+
+def critical_init_(
+    model: nn.Module,
+    inputs: Any = None,
+    *,
+    drop: float | None = None,
+    sigma_b: float | None = None,
+    orthogonal: bool = False,
+    seed: int | None = None,
+    convention: Convention = "gradient",
+) -> InitReport:
+    """Set the Linear and Conv layers of a chain to the critical point of their activations.
+
+    Layer by layer, with ``q`` the expected length of the pre-activation before it::
+
+        sigma_w^2 = (1 - drop) / E[phi'(u)^2],                u ~ N(0, q)
+        sigma_b^2 = q* - sigma_w^2 E[phi(u)^2] / (1 - drop)   (0 where that is negative)
+
+    so that the gradient keeps its norm and the length settles at the critical ``q*`` (``advise``
+    says how it is chosen; ``convention="forward"`` leaves the factor ``1 - drop`` out of the first
+    line). Any activation that is a function of one number will do, also where
+    ``torch.nn.init.calculate_gain`` refuses (GELU, SiLU, ELU, Mish, softplus, your own).
+
+    - The *first* layer gets the sigma_w at which the given inputs arrive at ``q*``, whatever their
+      scale; without inputs they are taken to have mean square 1.
+    - The *last* layer gets no bias and the sigma_w at which its outputs have the length of the last
+      activations, or 1 if those are longer: a softmax then starts near uniform.
+    - Layers without a bias cannot hold the length of a tanh-like activation; their sigma_w follows
+      the falling length so that the gradient still keeps its norm.
+    - ``orthogonal=True`` draws Haar-orthogonal matrices of the same scale: for Linear layers and
+      convolutions of even kernels on the flattened fan-in, for odd kernels delta-orthogonal (only
+      the middle tap, 1806.05393). The mean field at infinite width is the same; the singular values
+      of one layer are all equal. Transposed convolutions stay Gaussian.
+
+    Only the chain that starts at the inputs is touched: a layer behind a residual sum, attention or
+    a normalisation is left alone and listed, since its scale is set by something else.
+
+    Args:
+        model: changed in place, without gradients; its device, type and mode stay.
+        inputs: a batch as for ``audit``; needed where the shape of an input cannot be told from
+            the first layer (a convolution gets 32 pixels a side).
+        drop: probability dropped after every activation; default what the model's own dropout does
+            in training.
+        sigma_b: standard deviation of all hidden biases; default chosen by ``advise``.
+        orthogonal: orthogonal instead of Gaussian weights.
+        seed: for the draw; default torch's global generator.
+        convention: "gradient" or "forward".
+
+    Raises:
+        InputError: no chain of at least two layers starts at the inputs (with the reason), drop or
+            sigma_b out of range, or an activation that jumps in value.
+
+    Source: 1611.01232 (critical line), 1912.09132 (with dropout), 1502.01852 (ReLU).
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(
+    ...     torch.nn.Linear(64, 100), torch.nn.GELU(), torch.nn.Linear(100, 10))
+    >>> report = critical_init_(model, seed=0)
+    >>> [layer.role for layer in report.layers]
+    ['first', 'last']
+    """
+    import torch
+
+    from depthscale.practice.trace import trace_model, unwrap
+
+    _check(drop, sigma_b)
+    module, _ = unwrap(model)
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise InputError("the parameters were made under inference_mode and cannot be changed")
+    notes: list[str] = []
+    batch = _stand_in(module, notes) if inputs is None else inputs
+    from depthscale.practice.graph import Graph
+
+    graph = Graph(trace_model(module, batch, mode="train"), module)
+    nodes, reasons = _chain(graph, module, drop, notes)
+    if len(nodes) < 2:
+        why = next(iter(reasons.values()), "it has fewer than two Linear or Conv layers")
+        raise InputError(
+            f"no chain of layers to initialise starts at the inputs of {type(module).__name__}: "
+            f"{why}; critical_init_ is for plain chains of Linear or Conv, activation and dropout"
+        )
+    squares = {} if inputs is None else _input_squares(module, inputs, nodes)
+    for node in nodes:
+        _plan(node, squares.get(node.name, 1.0), sigma_b, convention, notes)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        layers = tuple(_apply(node, orthogonal, generator) for node in nodes)
+    if orthogonal and any(layer.method == "gaussian" for layer in layers):
+        notes.append("transposed convolutions were given Gaussian weights")
+    untouched = tuple(reasons.items()) + tuple(_others(module, nodes, reasons))
+    return InitReport(layers, untouched, convention, tuple(dict.fromkeys(notes)))
+
+
+def _check(drop: float | None, sigma_b: float | None) -> None:
+    if drop is not None and not 0.0 <= drop < 1.0:
+        raise InputError(f"drop is {drop!r}; expected a probability in [0, 1)")
+    if sigma_b is not None and not 0.0 <= sigma_b < math.inf:
+        raise InputError(f"sigma_b is {sigma_b!r}; expected a standard deviation of 0 or above")
+
+
+def _stand_in(model: nn.Module, notes: list[str]) -> torch.Tensor:
+    """Random inputs in the shape of the first layer; they serve to find the order of the layers."""
+    import torch
+    from torch import nn
+    from torch.nn.modules.conv import _ConvNd
+
+    first = next(
+        (m for m in model.modules() if any(True for _ in m.parameters(recurse=False))), None
+    )
+    if isinstance(first, nn.Linear):
+        shape: tuple[int, ...] = (first.in_features,)
+    elif isinstance(first, _ConvNd):
+        shape = (first.in_channels, *[32] * len(first.kernel_size))
+    else:
+        kind = "it has no parameters" if first is None else f"a {type(first).__name__} comes first"
+        raise InputError(
+            f"the shape of an input cannot be told from this model ({kind}); give inputs"
+        )
+    notes.append("no inputs were given: the first layer expects a mean square of 1")
+    generator = torch.Generator().manual_seed(0)
+    weight = first.weight
+    return torch.randn(STAND_INS, *shape, generator=generator).to(weight.device, weight.dtype)
+
+
+# ------------------------------------------------------------------------------ finding the chain
+
+
+def _chain(
+    graph: Graph, model: nn.Module, drop: float | None, notes: list[str]
+) -> tuple[list[_Node], dict[str, str]]:
+    """Return the layers that hang on the inputs through activations and dropout, in order.
+
+    Also the other layers with weights, each with the reason why it is left alone.
+    """
+    from depthscale.theory.activation import activation
+
+    made: dict[int, _Node] = {}
+    touched: set[int] = set()
+    reasons: dict[str, str] = {}
+    for event in graph.trace.weights:
+        name = graph.names[event.index]
+        module = _owner(event, model)
+        if isinstance(module, str):
+            reasons[name] = module
+            continue
+        if id(module) in touched:
+            notes.append(f"{name} shares its weights with an earlier call, which set them")
+            continue
+        path = graph.walk_back(event.parents[0])
+        if path.obstruction is not None and path.kind == "pool":
+            notes.append(f"pooling before {name} changes the length, which is not accounted for")
+            path = graph.walk_back(event.parents[0], frozenset({"pool"}))
+        source = graph.weight_of(path.end)
+        if path.obstruction is not None:
+            reasons[name] = path.obstruction
+        elif source is not None and source.index not in made:
+            reasons[name] = f"what feeds it, {graph.names[source.index]}, was left alone"
+        else:
+            acting = path.before.then(path.after) if path.before and path.after else None
+            acting = acting or path.before or path.after
+            function = None
+            if source is not None:
+                function = activation("identity" if acting is None else acting.function)
+                function = function if acting is None else function.renamed(acting.label)
+            rate = path.rate if drop is None or source is None else drop
+            node = _Node(event, name, module, made.get(source.index) if source else None,
+                         function, rate)  # fmt: skip
+            made[event.index] = node
+            touched.add(id(module))
+            if node.source:
+                node.source.children.append(node)
+    return list(made.values()), reasons
+
+
+def _owner(event: Event, model: nn.Module) -> nn.Module | str:
+    """Return the Linear or Conv module whose own weight an operation uses, or why there is none."""
+    from torch import nn
+    from torch.nn.modules.conv import _ConvNd
+
+    use = event.weight
+    if use is None or len(use.owners) != 1 or len(event.parents) != 1:
+        return "its weights are not one parameter"
+    path, _, leaf = use.owners[0].rpartition(".")
+    if leaf != "weight":
+        return f"its weights are made from {use.owners[0]} (a parametrisation or a raw parameter)"
+    module = model.get_submodule(path)
+    if not isinstance(module, nn.Linear | _ConvNd):
+        return f"it is a {type(module).__name__}, not a Linear or Conv"
+    return module
+
+
+def _others(
+    model: nn.Module, nodes: list[_Node], reasons: dict[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the other modules that hold parameters."""
+    done = {id(node.module) for node in nodes}
+    for name, module in model.named_modules():
+        own = any(True for _ in module.parameters(recurse=False))
+        if own and id(module) not in done and name not in reasons:
+            yield name, f"a {type(module).__name__} outside the chain"
+
+
+def _input_squares(model: nn.Module, inputs: Any, nodes: list[_Node]) -> dict[str, float]:
+    """Mean square of what arrives at each first layer, without dropout."""
+    import torch
+
+    from depthscale.practice.feed import prepare_feed
+    from depthscale.practice.state import preserved
+    from depthscale.practice.trace import set_mode
+
+    squares: dict[str, float] = {}
+
+    def watch(node: _Node) -> None:
+        def record(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            squares.setdefault(node.name, float(args[0].double().square().mean()))
+
+        node.module.register_forward_pre_hook(record)
+
+    with preserved(model), torch.no_grad():
+        set_mode(model, "eval")
+        for node in nodes:
+            if node.source is None:
+                watch(node)
+        prepare_feed(model, inputs).call(model)
+    for name, square in squares.items():
+        if not 0.0 < square < math.inf:
+            raise InputError(f"the inputs arrive at {name} with mean square {square}; expected > 0")
+    return squares
+
+
+# ------------------------------------------------------------------------------------- the scales
+
+
+def _plan(
+    node: _Node, square: float, sigma_b: float | None, convention: Convention, notes: list[str]
+) -> None:
+    """Set sigma_w, sigma_b and the expected length of a layer from those before it."""
+    target = _target(node, sigma_b, convention, notes)
+    keep = 1.0 - node.drop
+    if node.function is None or node.source is None:
+        q = 1.0 if target is None else target.q
+        bias = target.sigma_b if target is not None and node.biased else 0.0
+        node.sigma_b, node.q = bias, q
+        node.sigma_w = math.sqrt((q - bias**2) * keep / square)
+        return
+    before = node.source.q
+    passed = second_moment(node.function, before) / keep
+    if target is None:
+        weight = min(1.0, 1.0 / math.sqrt(passed))
+    else:
+        weight = critical_weight(node.function, before, node.drop, convention)
+    arriving = weight**2 * passed
+    bias = 0.0
+    if target is not None and node.biased:
+        if sigma_b is not None:
+            bias = sigma_b
+        elif target.exists and not target.scale_free:
+            bias = math.sqrt(max(target.q - arriving, 0.0))
+    elif target is not None and not target.scale_free and target.exists:
+        notes.append("without biases the length cannot settle: sigma_w follows it down the layers")
+    node.sigma_w, node.sigma_b, node.q = weight, bias, arriving + bias**2
+
+
+def _target(
+    node: _Node, sigma_b: float | None, convention: Convention, notes: list[str]
+) -> Advice | None:
+    """Return what is recommended for the activation that follows a layer; None for a last one."""
+    if not node.children:
+        return None
+    following = node.children[0]
+    assert following.function is not None
+    advice = advise(following.function, drop=following.drop, sigma_b=sigma_b, convention=convention)
+    if not advice.exists:
+        notes.append(
+            f"{advice.reason}; sigma_w keeps the norm of the gradient instead, while the length "
+            "drifts from layer to layer"
+        )
+    return advice
+
+
+# ----------------------------------------------------------------------------------- the weights
+
+
+def _apply(node: _Node, orthogonal: bool, generator: torch.Generator | None) -> InitLayer:
+    import torch
+
+    module = node.module
+    weight, bias = module.weight, module.bias
+    assert isinstance(weight, torch.Tensor)
+    assert node.event.weight is not None
+    kind = node.event.weight.kind
+    method = "gaussian"
+    if orthogonal and kind != "conv_transpose":
+        values, method = _orthogonal(weight, getattr(module, "groups", 1), generator)
+        values *= node.sigma_w
+    else:
+        values = torch.randn(weight.shape, generator=generator)
+        values *= node.sigma_w / math.sqrt(node.event.weight.fan_in)
+    weight.copy_(values)
+    if isinstance(bias, torch.Tensor):
+        bias.copy_(node.sigma_b * torch.randn(bias.shape, generator=generator))
+    return InitLayer(
+        name=node.name,
+        role=node.role,
+        kind=kind,
+        activation=None if node.function is None else node.function.name,
+        drop=node.drop,
+        sigma_w=node.sigma_w,
+        sigma_b=node.sigma_b,
+        q=node.q,
+        method=method,
+    )
+
+
+def _orthogonal(
+    weight: torch.Tensor, groups: int, generator: torch.Generator | None
+) -> tuple[torch.Tensor, str]:
+    """Orthogonal weights of sigma_w = 1, ``sum W^2 = rows`` in each group, and their name."""
+    import torch
+
+    delta = weight.ndim > 2 and all(k % 2 for k in weight.shape[2:])
+    rows = weight.shape[0] // groups
+    columns = weight.shape[1] if delta else weight[0].numel()
+    blocks = torch.cat([_haar(rows, columns, generator) for _ in range(groups)])
+    if not delta:
+        return blocks.reshape(weight.shape), "orthogonal"
+    values = torch.zeros(weight.shape)
+    values[(slice(None), slice(None), *(k // 2 for k in weight.shape[2:]))] = blocks
+    return values, "delta-orthogonal" if math.prod(weight.shape[2:]) > 1 else "orthogonal"
+
+
+def _haar(rows: int, columns: int, generator: torch.Generator | None) -> torch.Tensor:
+    """A Haar-distributed matrix with ``sum W^2 = rows``: sigma_w = 1 whichever side is longer."""
+    import torch
+
+    tall = torch.randn(max(rows, columns), min(rows, columns), generator=generator)
+    basis, triangle = torch.linalg.qr(tall.double())
+    # Without the signs of the triangle QR would not draw from the Haar measure.
+    basis = (basis * triangle.diagonal().sign()).float()
+    basis = basis if rows >= columns else basis.T
+    return basis * math.sqrt(max(1.0, rows / columns))

@@ -1,0 +1,258 @@
+"""A small supervised training loop: seeded, measured, and quiet unless someone is watching."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from depthscale.answers import InputError
+from depthscale.practice.data import DataSet
+
+# Fused: one kernel for all parameters, a quarter less time a step for a deep MLP on a CPU.
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
+}
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of examples classified correctly, with its 95 % binomial interval.
+
+    The interval is Wilson's: it stays inside [0, 1] and keeps its coverage near the ends. It covers
+    the choice of test examples, not of the initialisation; repeat over seeds for that.
+
+    >>> print(Accuracy(45, 50))
+    0.900 [0.786, 0.957]
+    """
+
+    correct: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """The share of correct answers."""
+        return self.correct / self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval."""
+        z, n, p = 1.959963984540054, self.total, self.value
+        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        # At 0 or all correct one end equals p, but for rounding.
+        return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean cross-entropy (nats) and accuracy over a whole data set, in evaluation mode."""
+
+    loss: float
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What one training run measured.
+
+    ``losses`` [step] is the cross-entropy of each batch before its update, shorter than ``steps``
+    when it stopped being finite (``diverged``). ``train`` and ``test`` are scores after the last
+    update (``test`` None without a test set); a diverged run is scored where it stopped, and its
+    losses may be infinite.
+    """
+
+    losses: np.ndarray
+    train: Score
+    test: Score | None
+    steps: int
+    learning_rate: float
+    optimiser: str
+    batch: int
+    seed: int
+    seconds: float
+
+    @property
+    def diverged(self) -> bool:
+        """Whether training stopped early because the loss was no longer finite."""
+        return len(self.losses) < self.steps or not math.isfinite(self.train.loss)
+
+
+def train(
+    model: nn.Module,
+    train_set: DataSet,
+    test_set: DataSet | None = None,
+    *,
+    steps: int = 300,
+    batch: int = 128,
+    optimiser: str = "adam",
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    progress: str = "",
+) -> TrainingRun:
+    """Train ``model`` in place on class labels with cross-entropy, and score it.
+
+    Batches run through seeded shuffles of the training set; dropout draws from the same seed, and
+    torch's global generators are left as they were, as is the training mode of the model.
+
+    Args:
+        model: returns logits [example, class].
+        train_set: inputs and targets.
+        test_set: scored after training, never trained on.
+        steps: number of updates, at least 1.
+        batch: examples an update; the last batch of a pass over the data may be smaller.
+        optimiser: "adam" or "sgd" (momentum 0.9).
+        learning_rate: constant, positive.
+        seed: of the order of examples and of dropout.
+        progress: label of a progress bar on standard error, drawn only on a terminal; empty: none.
+
+    Raises:
+        InputError: no targets, an unknown optimiser, or a number out of its range.
+
+    Example:
+        >>> from depthscale.example import chaotic_mlp
+        >>> from depthscale.practice.data import digits
+        >>> run = train(chaotic_mlp(depth=2, width=32), digits(), steps=3)
+        >>> run.losses.shape
+        (3,)
+    """
+    _check(train_set, test_set, steps, batch, optimiser, learning_rate)
+    where = next(model.parameters()).device
+    update = OPTIMISERS[optimiser](model.parameters(), lr=learning_rate)
+    losses: list[float] = []
+    mode = model.training
+    started = time.perf_counter()
+    with _seeded(where, seed), _bar(progress, steps) as advance:
+        model.train()
+        for inputs, targets in _batches(train_set, batch, steps, seed):
+            update.zero_grad(set_to_none=True)
+            loss = functional.cross_entropy(model(inputs.to(where)), targets.to(where))
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                break
+            losses.append(value)
+            torch.autograd.backward(loss)
+            update.step()
+            advance()
+        model.train(mode)
+    seconds = time.perf_counter() - started
+    return TrainingRun(
+        losses=np.array(losses),
+        train=score(model, train_set),
+        test=None if test_set is None else score(model, test_set),
+        steps=steps,
+        learning_rate=learning_rate,
+        optimiser=optimiser,
+        batch=batch,
+        seed=seed,
+        seconds=seconds,
+    )
+
+
+def score(model: nn.Module, data: DataSet, *, batch: int = 1024) -> Score:
+    """Return mean cross-entropy and accuracy of ``model`` on ``data``, in evaluation mode."""
+    if data.targets is None:
+        raise InputError(f"{data.name} has no targets to score against")
+    where = next(model.parameters()).device
+    mode = model.training
+    total, correct = 0.0, 0
+    model.eval()
+    with torch.no_grad():
+        for start in range(0, len(data), batch):
+            logits = model(data.inputs[start : start + batch].to(where))
+            targets = data.targets[start : start + batch].to(where)
+            total += float(functional.cross_entropy(logits, targets, reduction="sum"))
+            correct += int((logits.argmax(dim=1) == targets).sum())
+    model.train(mode)
+    loss = total / len(data)
+    return Score(loss if math.isfinite(loss) else math.inf, Accuracy(correct, len(data)))
+
+
+def best_learning_rate(runs: list[TrainingRun]) -> float:
+    """Return the learning rate whose run ended at the lowest training loss; diverged runs lose.
+
+    Where several runs share a learning rate, their mean training loss counts. Where all diverged,
+    the smallest learning rate is returned.
+    """
+    if not runs:
+        raise InputError("no training runs to choose a learning rate from")
+    losses: dict[float, list[float]] = {}
+    for run in runs:
+        losses.setdefault(run.learning_rate, []).append(
+            math.inf if run.diverged else run.train.loss
+        )
+    return min(sorted(losses), key=lambda rate: float(np.mean(losses[rate])))
+
+
+def _check(
+    train_set: DataSet,
+    test_set: DataSet | None,
+    steps: int,
+    batch: int,
+    optimiser: str,
+    learning_rate: float,
+) -> None:
+    for data in (train_set, test_set):
+        if data is not None and data.targets is None:
+            raise InputError(f"{data.name} has no targets to train on")
+    if optimiser not in OPTIMISERS:
+        raise InputError(
+            f"unknown optimiser {optimiser!r}; expected one of {', '.join(OPTIMISERS)}"
+        )
+    if steps < 1 or batch < 1:
+        raise InputError(f"steps and batch must be at least 1, got {steps} and {batch}")
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise InputError(f"the learning rate must be positive, got {learning_rate}")
+
+
+def _batches(
+    data: DataSet, batch: int, steps: int, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield ``steps`` batches from successive shuffles of the data."""
+    assert data.targets is not None
+    generator = torch.Generator().manual_seed(seed)
+    done = 0
+    while True:
+        order = torch.randperm(len(data), generator=generator)
+        for start in range(0, len(data), batch):
+            if done == steps:
+                return
+            index = order[start : start + batch]
+            yield data.inputs[index], data.targets[index]
+            done += 1
+
+
+@contextlib.contextmanager
+def _seeded(where: torch.device, seed: int) -> Iterator[None]:
+    """Seed torch's global generators, which dropout draws from, and put them back afterwards."""
+    devices = [where] if where.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _bar(label: str, steps: int) -> Iterator[Callable[[], None]]:
+    """Draw a progress bar on standard error where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(
+        console=console, transient=True, disable=not (label and console.is_terminal)
+    ) as progress:
+        task = progress.add_task(label, total=steps)
+        yield lambda: progress.advance(task)

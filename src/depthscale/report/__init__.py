@@ -1,0 +1,1 @@
+"""What a person sees: terminal report, offline page, plots; it only consumes results."""

@@ -1,0 +1,264 @@
+"""Plots for papers and notebooks: phase diagrams, and the figures of an audit as SVG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from depthscale.answers import InputError
+from depthscale.report.curves import draw
+from depthscale.report.figures import audit_figures
+from depthscale.report.summaries import phase_names
+from depthscale.report.words import clean
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from depthscale.practice.audit import Audit
+
+COLOURS = "viridis"  # even in lightness, so it reads in grey and for the colour-blind
+EMPTY = "#e3e3e0"
+MOST_ROWS = 4
+FORMATS = (".svg", ".png", ".pdf")
+
+# which: (variable of the depth scale, its name, variable of the slope, level, label of the contour)
+PANELS = {
+    "correlation": ("depth_scale_correlation", "correlation depth scale", "chi", r"$\chi = 1$"),
+    "gradient": (
+        "depth_scale_gradient",
+        "gradient depth scale",
+        "gradient_factor",
+        "gradient factor 1",
+    ),
+}
+
+
+def plot_phase(
+    dataset: xr.Dataset,
+    target: Axes | str | Path | None = None,
+    *,
+    which: tuple[str, ...] = ("correlation", "gradient"),
+) -> Figure | Axes:
+    """Plot a phase diagram: depth scales as a map over sigma_w and sigma_b, with the critical line.
+
+    Args:
+        dataset: from ``phase_diagram``, dims sigma_w, sigma_b and perhaps drop (one row each).
+        target: a file to write (.svg, .png or .pdf), axes to draw on (the first of ``which``
+            alone), or None to get the figure back.
+        which: panels, of "correlation" and "gradient".
+
+    Returns:
+        The figure, or the axes that were given.
+
+    Raises:
+        InputError: unknown panel or file type, a grid of fewer than two points a side, more than
+            four drops, or a variable that is missing.
+
+    The colours are logarithmic with round ends; where a colour bar has an arrow, values
+    lie beyond. Places without a settled length stay grey.
+
+    >>> from depthscale.theory.phase import phase_diagram
+    >>> grid = phase_diagram("tanh", sigma_w=[1.0, 1.5, 2.0], sigma_b=[0.1, 0.3])
+    >>> figure = plot_phase(grid)
+    """
+    _check(dataset, which)
+    if target is not None and not isinstance(target, (str, Path)):
+        if "drop" in dataset.dims and dataset.sizes["drop"] > 1:
+            raise InputError(
+                "one pair of axes shows one drop: choose it with dataset.sel(drop=...)"
+            )
+        _panel(target, _planes(dataset)[0], which[0], _limits(dataset, which[0]))
+        return target
+    figure = _figure(dataset, which)
+    if target is not None:
+        _save(figure, Path(target))
+    return figure
+
+
+def audit_svgs(audit: Audit) -> dict[str, str]:
+    """Return the figures of an audit ("eps", "length", "gradient") as SVG documents.
+
+    They carry their own light and dark colours and real text; names from the model are escaped.
+    """
+    return {
+        figure.key: draw(figure, 760, 340, uid=f"depthscale-{figure.key}", standalone=True)
+        for figure in audit_figures(audit)
+    }
+
+
+def _check(dataset: xr.Dataset, which: tuple[str, ...]) -> None:
+    unknown = [name for name in which if name not in PANELS]
+    if unknown or not which:
+        raise InputError(f"which is {which!r}; expected some of {', '.join(map(repr, PANELS))}")
+    needed = {"sigma_w", "sigma_b", "phase", *(PANELS[name][0] for name in which)}
+    missing = sorted(needed - set(dataset.variables))
+    if missing:
+        raise InputError(
+            f"the dataset lacks {', '.join(missing)}; make it with depthscale.phase_diagram"
+        )
+    for name in ("sigma_w", "sigma_b"):
+        if dataset.sizes.get(name, 1) < 2:
+            raise InputError(
+                f"{name} has one value; a phase diagram needs at least two on each axis"
+            )
+    if dataset.sizes.get("drop", 1) > MOST_ROWS:
+        raise InputError(
+            f"{dataset.sizes['drop']} drops would make as many rows of panels; choose at most "
+            f"{MOST_ROWS} with dataset.sel(drop=[...])"
+        )
+
+
+def _planes(dataset: xr.Dataset) -> list[xr.Dataset]:
+    if "drop" not in dataset.dims:
+        return [dataset]
+    return [dataset.isel({"drop": k}) for k in range(dataset.sizes["drop"])]
+
+
+def _figure(dataset: xr.Dataset, which: tuple[str, ...]) -> Figure:
+    from matplotlib.figure import Figure
+
+    planes = _planes(dataset)
+    size = (0.6 + 4.1 * len(which), 0.5 + 3.1 * len(planes))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(planes), len(which), sharex=True, sharey=True, squeeze=False)
+    for k, name in enumerate(which):
+        limits = _limits(dataset, name)
+        for row, plane in enumerate(planes):
+            mesh = _panel(grid[row, k], plane, name, limits)
+            if k > 0:
+                grid[row, k].set_ylabel("")
+            if row < len(planes) - 1:
+                grid[row, k].set_xlabel("")
+        bar = figure.colorbar(
+            mesh,
+            ax=list(grid[:, k]),
+            extend=_extend(dataset, name, limits),
+            extendfrac=0.05 / len(planes),
+            aspect=20 * len(planes),
+        )
+        bar.set_label(f"{PANELS[name][1]} (layers)")
+        bar.outline.set_visible(False)
+    return figure
+
+
+def _values(dataset: xr.Dataset, name: str) -> np.ndarray:
+    return np.asarray(dataset[name].values, dtype=float)
+
+
+def _limits(dataset: xr.Dataset, which: str) -> tuple[float, float]:
+    """Return limits, 1 or 3 times a power of ten, that hold all but the extreme hundredths."""
+    values = _values(dataset, PANELS[which][0])
+    values = values[np.isfinite(values) & (values > 0.0)]
+    if values.size == 0:
+        return 1.0, 10.0
+    low, high = np.quantile(values, (0.01, 0.99))
+    bottom, top = (10.0 ** np.floor(np.log10(edge)) for edge in (low, high))
+    bottom *= 3 if low >= 3 * bottom else 1
+    return float(bottom), float(max(top * (3 if high <= 3 * top else 10), 10 * bottom))
+
+
+def _extend(dataset: xr.Dataset, which: str, limits: tuple[float, float]) -> str:
+    values = _values(dataset, PANELS[which][0])
+    values = values[~np.isnan(values)]
+    under, over = bool((values < limits[0]).any()), bool((values > limits[1]).any())
+    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+        (under, over), "neither"
+    )
+
+
+def _panel(axes: Axes, plane: xr.Dataset, which: str, limits: tuple[float, float]) -> Any:
+    from matplotlib import colormaps
+    from matplotlib.colors import LogNorm
+
+    variable, _, slope, contour = PANELS[which]
+    plane = plane.transpose("sigma_b", "sigma_w")
+    sigma_w, sigma_b = _values(plane, "sigma_w"), _values(plane, "sigma_b")
+    # An infinite depth scale is the brightest colour; zero, a signal gone at once, the darkest.
+    scale = np.clip(_values(plane, variable), limits[0] * 1e-3, limits[1] * 1e3)
+    axes.set_facecolor(EMPTY)
+    mesh = axes.pcolormesh(
+        sigma_w,
+        sigma_b,
+        np.ma.masked_invalid(scale),
+        norm=LogNorm(*limits),
+        cmap=colormaps[COLOURS],
+        shading="nearest",
+        rasterized=True,  # a vector cell each would make a file of megabytes
+    )
+    if slope in plane:
+        _critical_line(axes, sigma_w, sigma_b, _values(plane, slope), contour)
+    _phase_labels(axes, plane, sigma_w, sigma_b)
+    axes.set_xlabel(r"weight scale $\sigma_w$")
+    axes.set_ylabel(r"bias scale $\sigma_b$")
+    title = [clean(plane.attrs["activation"])] if "activation" in plane.attrs else []
+    title += [f"drop {float(plane['drop']):g}"] if "drop" in plane.coords else []
+    axes.set_title(", ".join(title), fontsize="medium", loc="left")
+    axes.tick_params(direction="out", length=3)
+    return mesh
+
+
+def _outline(width: float = 2.5, colour: str = "white") -> list[Any]:
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=width, foreground=colour)]
+
+
+def _critical_line(
+    axes: Axes, sigma_w: np.ndarray, sigma_b: np.ndarray, slope: np.ndarray, text: str
+) -> None:
+    from matplotlib.lines import Line2D
+
+    known = slope[np.isfinite(slope)]
+    if known.size == 0 or not known.min() < 1.0 < known.max():
+        return
+    lines = axes.contour(
+        sigma_w, sigma_b, np.ma.masked_invalid(slope), levels=[1.0], colors="black", linewidths=1.4
+    )
+    lines.set_path_effects(_outline())
+    axes.legend(
+        [Line2D([], [], color="black", linewidth=1.4)],
+        [text],
+        loc="upper left",
+        fontsize="small",
+        framealpha=0.85,
+        edgecolor="none",
+    )
+
+
+def _phase_labels(axes: Axes, plane: xr.Dataset, sigma_w: np.ndarray, sigma_b: np.ndarray) -> None:
+    """Write the name of each phase where it has the most room; tiny phases go without."""
+    from scipy.ndimage import distance_transform_edt
+
+    names = phase_names(plane).transpose("sigma_b", "sigma_w").values
+    for name in np.unique(names):
+        inside = names == name
+        if inside.mean() < 0.03:
+            continue
+        room = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+        row, column = np.unravel_index(int(room.argmax()), room.shape)
+        axes.text(
+            float(sigma_w[column]),
+            float(sigma_b[row]),
+            str(name).replace("chi", r"$\chi$").replace(" length", "\nlength").replace(", ", "\n"),
+            ha="center",
+            va="center",
+            fontsize="small",
+            fontweight="bold",
+            path_effects=_outline(),
+        )
+
+
+def _save(figure: Figure, path: Path) -> None:
+    import matplotlib
+
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"{path.name} is no {', '.join(FORMATS)} file, which plots are written to")
+    # Text stays text, and the same figure gives the same bytes.
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "depthscale"}
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
+    with matplotlib.rc_context(style):
+        figure.savefig(path, dpi=200, metadata=metadata)

@@ -1,0 +1,277 @@
+"""Find out what the theory needs to know of a callable: breaks, scale, symmetry, derivatives.
+
+A function is analytic on an interval when its Chebyshev coefficients fall to rounding error, so
+bisecting every interval where they do not corners each break: a jump or a kink down to rounding
+distance, a jump in a higher derivative until it no longer matters.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from depthscale.answers import InputError
+from depthscale.theory.activation import Activation, Parity
+from depthscale.theory.gaussian import Array, Function
+
+_NODES = 16
+_TOLERANCE = 4e-14
+_REACH = 40.0  # breaks are searched in [-40, 40]
+_FAR = 1000.0  # scales are searched up to here
+_MOST = 24  # more breaks or centres than this is noise or oscillation
+
+
+def examine(
+    f: Function, slope: Function | None, breaks: tuple[float, ...] | None, name: str
+) -> Activation:
+    """An ``Activation`` for the callable ``f``; what is not stated is detected.
+
+    Raises
+    ------
+    InputError
+        Not elementwise, not real and finite, not resolvable in float64, or with an infinite slope.
+    """
+    f = _checked(f, name)
+    evidence = {"breaks": "stated" if breaks is not None else "detected on [-40, 40]"}
+    places = (
+        tuple(sorted(float(b) for b in breaks)) if breaks is not None else _find_breaks(f, name)
+    )
+    jumps = tuple(place for place in places if _jumps_in_value(f, place, name))
+    scale, centres = _scale(f, places, name)
+    evidence["slope"] = "stated or automatic" if slope else "finite differences (about 1e-12)"
+    slope = _checked(slope, f"derivative of {name}") if slope else _difference(f, places, scale)
+    evidence["parity, degree"] = "detected at 40 points"
+    return Activation(
+        name,
+        f,
+        slope,
+        _difference(slope, places, scale),
+        breaks=tuple(p for p in places if p not in jumps),
+        jumps=jumps,
+        scale=scale,
+        centres=centres,
+        density=1.4,  # it may approach its limits like a Gaussian
+        parity=_parity(f),
+        degree=_degree(f),
+        evidence=evidence,
+    )
+
+
+def _checked(f: Function, name: str) -> Function:
+    """``f`` that returns float64 of the shape it was given, verified once to be elementwise."""
+    x = np.array([-2.3, -0.7, -0.11, 0.0, 0.13, 0.6, 1.9, 3.1])
+    expected = "expected a vectorised, elementwise, real function of a numpy array"
+    try:
+        y = np.asarray(f(x.copy()))
+        mixed = np.asarray(f(x[::-1].reshape(2, 4).copy()))
+        some = np.asarray(f(x[:3].copy()))
+    except Exception as error:  # the user's code may raise anything; it is quoted
+        raise InputError(
+            f"activation {name}: {expected}; it raised {type(error).__name__}: {error}"
+        ) from None
+    if y.shape != x.shape or mixed.shape != (2, 4):
+        raise InputError(f"activation {name}: {expected}; shape {x.shape} gave {y.shape}")
+    if not np.isrealobj(y) or not np.all(np.isfinite(np.asarray(y, dtype=float))):
+        raise InputError(f"activation {name}: {expected}; it gave {y} at {x}")
+    alone = np.concatenate([mixed.reshape(-1)[::-1], some.reshape(-1)])
+    if not np.allclose(alone, np.concatenate([y, y[:3]]), rtol=1e-6, atol=1e-12):
+        raise InputError(
+            f"activation {name}: {expected}; its value at a point depends on the others"
+        )
+
+    def checked(x: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.asarray(f(x), dtype=float)
+
+    return checked
+
+
+def _unresolved(f: Function, left: Array, right: Array, overlap: float) -> NDArray[np.bool_]:
+    """Which intervals are not resolved by ``_NODES`` Chebyshev nodes."""
+    angle = (np.arange(_NODES) + 0.5) * math.pi / _NODES
+    x = (left + right)[:, None] / 2 + (0.5 + overlap) * (right - left)[:, None] * np.cos(angle)
+    values = f(x)
+    transform = np.cos(np.outer(angle, np.arange(_NODES - 3, _NODES))) * (2 / _NODES)
+    tail = np.abs(values @ transform).max(axis=1)
+    # tails that are tiny against f near 0 don't matter: a few per cent of its usual size count
+    usual = 0.1 * np.abs(f(np.linspace(-3, 3, 41))).max()
+    size = np.maximum(np.abs(values).max(axis=1), usual)
+    # and the rounding of x moves f by its slope
+    size += 0.02 * np.abs(x).max(axis=1) * np.ptp(values, axis=1) / (right - left)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(~(tail <= _TOLERANCE * size + 1e-300))
+
+
+def _bisect(
+    f: Function, edges: Array, smallest: float, overlap: float = 0.0
+) -> tuple[Array, Array]:
+    """Ends of the intervals left after bisecting the unresolved ones down to ``smallest``."""
+    left, right = edges[:-1], edges[1:]
+    done: list[tuple[Array, Array]] = []
+    while left.size:
+        open_ = _unresolved(f, left, right, overlap) & (
+            right - left > smallest * np.maximum(1.0, np.abs(left))
+        )
+        done.append((left[~open_], right[~open_]))
+        left, right = left[open_], right[open_]
+        middle = (left + right) / 2
+        left, right = np.concatenate([left, middle]), np.concatenate([middle, right])
+        if left.size > 20_000:
+            break
+    done.append((left, right))
+    ends = np.concatenate([d[0] for d in done]), np.concatenate([d[1] for d in done])
+    order = np.argsort(ends[0])
+    return ends[0][order], ends[1][order]
+
+
+def _find_breaks(f: Function, name: str) -> tuple[float, ...]:
+    # the offset keeps round numbers, where kinks like to sit, off the edges
+    edges = np.linspace(-_REACH, _REACH, 24) + 0.0137 * math.pi
+    # overlap: a kink between an end and the outermost node would go unseen
+    left, right = _bisect(f, edges, 2e-13, overlap=0.025)
+    width = right - left
+    small = np.flatnonzero(width < 1e-3)
+    clusters = np.split(small, np.flatnonzero(np.diff(small) > 1) + 1) if small.size else []
+    found = []
+    for cluster in clusters:
+        narrowest = width[cluster].min()
+        tight = cluster[width[cluster] <= 2 * narrowest]
+        if right[tight[-1]] - left[tight[0]] < max(1e-9, 6 * narrowest):
+            place = float((left[tight[0]] + right[tight[-1]]) / 2)
+            digits = 9 if narrowest < 1e-11 else 4
+            close = abs(place - round(place, digits)) < 4 * (right[tight[-1]] - left[tight[0]])
+            found.append(round(place, digits) + 0.0 if close else place)
+    if len(found) > _MOST or left.size > 20_000:
+        raise InputError(
+            f"activation {name}: it does not resolve in double precision ({left.size} intervals,"
+            f" {len(found)} breaks on [-40, 40]); it may compute in float32 or oscillate."
+            " Compute it in float64, or state its breaks"
+        )
+    return tuple(found)
+
+
+def _jumps_in_value(f: Function, place: float, name: str) -> bool:
+    """Whether the value jumps; refuses cusps, whose slope is infinite."""
+    distance = np.array([1e-4, 1e-7, 1e-10])
+    span = np.abs(f(place + distance) - f(place - distance))
+    size = max(1e-3, float(np.abs(f(np.array([place - 1, place + 1]))).max()))
+    if span[-1] > 1e-6 * size and span[-1] > 0.5 * span[0]:
+        return True
+    sides = [np.abs(f(place + s * distance) - f(np.array([place]))) / distance for s in (1, -1)]
+    if any(side[-1] > 50 * (side[0] + size) for side in sides):
+        raise InputError(
+            f"activation {name}: its slope is infinite at x = {place:g}; expected a finite slope on"
+            " both sides (a cusp has another universality class, which needs its exponent stated)"
+        )
+    return False
+
+
+def _scale(f: Function, breaks: tuple[float, ...], name: str) -> tuple[float, tuple[float, ...]]:
+    """Length over which the pieces vary, and the places around which they do."""
+    if _piecewise_polynomial(f, breaks):
+        return math.inf, ()
+    far = _FAR
+    while far > 2 and not np.all(np.isfinite(f(np.array([-far, far])))):
+        far /= 2
+    decades = np.geomspace(1, far, 7)
+    left, right = _bisect(
+        f, np.unique([*-decades, *(b for b in breaks if abs(b) < far), *decades]), 1e-6
+    )
+    middle, width = (left + right) / 2, right - left
+    # sixteen nodes resolve an interval of width w when the nearest pole is about 1.75 w away
+    reach = 1.75 * width
+    scale = float(reach.min())
+
+    def coarse(centres: list[float]) -> NDArray[np.intp]:
+        """Intervals much shorter than what grading towards breaks and centres would give."""
+        marks = np.array([*breaks, *centres])
+        distance = np.abs(middle[:, None] - marks).min(axis=1) if marks.size else 0 * middle
+        return np.flatnonzero(6 * reach < scale + distance)
+
+    centres: list[float] = [] if breaks else [0.0]
+    if not breaks and coarse(centres).size:
+        centres = [float(middle[width.argmin()])]
+    while (rest := coarse(centres)).size and len(centres) <= _MOST:
+        centres.append(float(middle[rest[width[rest].argmin()]]))
+    if len(centres) <= _MOST:
+        return scale, tuple(sorted(centres))
+    if scale < 0.8:
+        raise InputError(
+            f"activation {name}: it varies on the length {scale:.2g} over more than {_MOST} places"
+            " (it oscillates); expected a few features, or a period above about 3"
+        )
+    return scale, tuple(float(x) for x in np.arange(-_REACH, _REACH + 1, 5.0))
+
+
+def _piecewise_polynomial(f: Function, breaks: tuple[float, ...]) -> bool:
+    """Whether every piece on [-40, 40] is a polynomial of degree 12 or less."""
+    walls = [-_REACH, *(b for b in breaks if abs(b) < _REACH), _REACH]
+    for low, high in itertools.pairwise(walls):
+        fit = np.polynomial.Chebyshev.interpolate(f, 12, [low, high])
+        near = np.geomspace(1e-3, high - low, 60)
+        x = np.concatenate([low + near, high - near, 0.37 * near, -0.37 * near])
+        x = x[(x > low) & (x < high)]
+        y = f(x)
+        if not np.all(
+            np.abs(fit(x) - y) <= 1e-12 * (np.abs(y) + np.abs(f(np.array([low, high]))).max())
+        ):
+            return False
+    return True
+
+
+def _difference(f: Function, breaks: tuple[float, ...], scale: float) -> Function:
+    """Derivative by nine-point differences that never straddle a break.
+
+    Step ``0.012 scale``: truncation about ``step^8 f^(9)/630`` is 1e-13 and rounding 1e-14/scale.
+    """
+    step = 0.012 * min(scale, 4.0)
+    offsets: Array = np.arange(9, dtype=float)
+    stencils = np.stack([_weights(np.asarray(offsets - k, dtype=float)) for k in range(9)])
+    walls = np.array([-math.inf, *breaks, math.inf])
+
+    def slope(x: Array) -> Array:
+        piece = np.searchsorted(walls[1:-1], x, side="right")
+        room = np.clip((x - walls[piece]) / step, 0, 4)
+        back = np.minimum(4, room.astype(int))
+        ahead = np.minimum(4, np.clip((walls[piece + 1] - x) / step, 0, 4).astype(int))
+        back = np.where(ahead < 4, np.maximum(back, 8 - ahead), back)
+        points = x[..., None] + step * (offsets - back[..., None])
+        return np.asarray(np.sum(f(points) * stencils[back], axis=-1) / step)
+
+    return slope
+
+
+def _weights(offsets: Array) -> Array:
+    """Weights of the first derivative at 0 from values at integer ``offsets``."""
+    powers = np.vander(offsets, increasing=True).T
+    target = np.zeros(offsets.size)
+    target[1] = 1.0
+    return np.asarray(np.linalg.solve(powers, target), dtype=float)
+
+
+def _parity(f: Function) -> Parity | None:
+    x = np.geomspace(1e-3, 30, 40)
+    ahead, behind = f(x), f(-x)
+    size = 1e-13 * (np.abs(ahead) + np.abs(behind)) + 1e-300
+    if np.all(np.abs(ahead + behind) <= size):
+        return "odd"
+    return "even" if np.all(np.abs(ahead - behind) <= size) else None
+
+
+def _degree(f: Function) -> float | None:
+    """The ``k`` of ``f(c x) = c^k f(x)``, ``c > 0``, or None."""
+    x = np.concatenate([-np.geomspace(1e-2, 10, 20), np.geomspace(1e-2, 10, 20)])
+    base, twice, thrice = f(x), f(2 * x), f(3 * x)
+    alive = np.abs(base) > 0
+    if not alive.any() or np.any(twice[~alive]) or f(np.zeros(1))[0] != 0:
+        return None
+    ratio = twice[alive] / base[alive]
+    if not np.all(ratio > 0):
+        return None
+    degree = round(float(np.log2(ratio).mean()), 9)
+    same = np.abs(ratio / 2**degree - 1) < 1e-11
+    third = np.abs(thrice[alive] / base[alive] / 3**degree - 1) < 1e-11
+    return degree if bool(np.all(same & third)) else None

@@ -1,0 +1,545 @@
+r"""The infinite-width maps of a layer: length, misalignment and gradients, with dropout.
+
+One layer takes the pre-activations ``h`` of two inputs through ``x = mask/rho * phi(h)`` and
+``h' = W x + b``, ``W ~ N(0, sigma_w^2/fan_in)``, ``b ~ N(0, sigma_b^2)``, ``rho = 1 - drop``.
+The state is the two lengths ``q = <h^2>`` and the misalignment ``eps = 1 - correlation``:
+
+    q'   = sigma_w^2/rho E[phi(u)^2] + sigma_b^2
+    eps' = h + chi eps - a eps^kappa + ...            near alignment
+
+(2605.21648, section 2; 1912.09132, equations for chi_1 and chi_2.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from depthscale.answers import InputError, Quantity, Undefined
+from depthscale.theory.activation import Activation, activation
+from depthscale.theory.gaussian import Array
+from depthscale.theory.kernel import Kernel
+
+Masks = Literal["independent", "shared", "clean"]
+
+CRITICAL = 1e-11
+"""Detuning and field below which a point counts as critical: rounding of the moments is smaller."""
+
+
+class MaskMoments(NamedTuple):
+    """``E[D_1^2], E[D_2^2], E[D_1 D_2]`` of the multiplicative noise on the two inputs."""
+
+    first: float
+    second: float
+    cross: float
+
+    @classmethod
+    def of(cls, masks: Masks, drop: float) -> MaskMoments:
+        """Moments of inverted dropout with drop probability ``drop``."""
+        inverse = 1 / (1 - drop)
+        return {
+            "independent": cls(inverse, inverse, 1.0),
+            "shared": cls(inverse, inverse, inverse),
+            "clean": cls(inverse, 1.0, 1.0),
+        }[masks]
+
+
+class LengthFixedPoint(NamedTuple):
+    """A fixed point of the length map, its slope there, and whether nearby lengths approach it."""
+
+    q: float
+    slope: float
+    stable: bool
+
+
+@dataclass(frozen=True)
+class DepthScale:
+    """Layers over which things relax by a factor e.
+
+    ``length``: ``-1/ln |dq'/dq|``; ``correlation``: ``-1/ln |d eps'/d eps|`` at ``eps*``;
+    ``gradient``: ``1/|ln(sigma_w^2 E[phi'^2]/rho)|`` of one input's squared gradient norm, growing
+    or shrinking as ``gradient_trend`` says; ``gradient_pair``: of the inner product of a pair's
+    gradients under the gradient independence assumption (1912.09132).
+    """
+
+    length: Quantity
+    correlation: Quantity
+    gradient: Quantity
+    gradient_pair: Quantity
+    gradient_trend: Literal["vanishing", "exploding", "constant", "undefined"]
+
+
+@dataclass(frozen=True)
+class UniversalityClass:
+    """The class of the map near alignment, ``eps' = h + chi eps - amplitude eps^kappa``.
+
+    ``map_singularity`` is ``"smooth"`` (kappa 2, amplitude ``sigma_w^2 q E[phi''^2]/2``),
+    ``"kinked"`` (kappa 3/2, amplitude ``(sqrt 2/(3 pi)) sigma_w^2 sum_i jump_i^2
+    exp(-x_i^2/(2q))``), ``"linear"`` (no curvature) or ``"jump"`` (kappa 1/2, always chaotic).
+    ``length_family`` says separately how the length behaves: ``"stable"``, ``"scale-free"``,
+    ``"vanishing"``, ``"diverging"`` (or cycling) or ``"none"``.
+    """
+
+    map_singularity: str
+    kappa: Quantity
+    amplitude: Quantity
+    length_family: str
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The state layer by layer; index 0 is the start, ``gradient_factor[l]`` belongs to hop l.
+
+    ``gradient_factor[l]`` is the expected ``|dE/dh^l|^2 / |dE/dh^(l+1)|^2`` of the first input and
+    ``gradient_pair_factor[l]`` that of the inner product of both inputs' gradients, for a loss
+    whose gradient is independent of the weights below.
+    """
+
+    q1: Array
+    q2: Array
+    eps: Array
+    gradient_factor: Array
+    gradient_pair_factor: Array
+
+    @property
+    def gradient(self) -> Array:
+        """``|dE/dh^l|^2`` relative to the last layer, one value a layer."""
+        last = np.ones((1, *self.gradient_factor.shape[1:]))
+        backwards = np.concatenate([last, self.gradient_factor[::-1]])
+        return np.asarray(np.cumprod(backwards, axis=0)[::-1])
+
+
+@dataclass(frozen=True)
+class MeanField:
+    """One layer of an infinitely wide random network, and the network made of such layers.
+
+    Parameters
+    ----------
+    activation:
+        Anything that ``activation()`` accepts.
+    sigma_w, sigma_b:
+        Standard deviations: weights ``sigma_w^2/fan_in`` (``sigma_w > 0``), biases ``sigma_b^2``.
+    drop:
+        Probability that a unit is dropped after the activation, in ``[0, 1)``.
+    masks:
+        ``"independent"``: each of two inputs meets its own mask; ``"shared"``: the same mask;
+        ``"clean"``: the first is masked, the second is not.
+    start:
+        Length from which the network starts where several fixed points compete.
+
+    Quantities that do not exist are ``Undefined`` with the reason.
+
+    Examples
+    --------
+    >>> tanh = MeanField("tanh", sigma_w=1.7, sigma_b=0.3, drop=0.1)
+    >>> round(tanh.q, 4), round(tanh.depth_scale.correlation, 2)
+    (0.6794, 4.36)
+    """
+
+    activation: Activation
+    sigma_w: float
+    sigma_b: float = 0.0
+    drop: float = 0.0
+    masks: Masks = "independent"
+    start: float = field(default=1.0, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "activation", activation(self.activation))
+        for name, low, closed, high in (
+            ("sigma_w", 0.0, False, math.inf),
+            ("sigma_b", 0.0, True, math.inf),
+            ("drop", 0.0, True, 1.0),
+            ("start", 0.0, False, math.inf),
+        ):
+            value = getattr(self, name)
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                number = math.nan
+            if not (low < number < high or (closed and number == low)):
+                bracket = "[" if closed else "("
+                raise InputError(
+                    f"{name} is {value!r}; expected a number in {bracket}{low:g}, {high:g})"
+                )
+            object.__setattr__(self, name, number)
+        if self.masks not in ("independent", "shared", "clean"):
+            raise InputError(f"masks is {self.masks!r}; expected independent, shared or clean")
+
+    # Maps ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """Gaussian moments of the activation."""
+        return Kernel(self.activation)
+
+    @cached_property
+    def moments(self) -> MaskMoments:
+        """Second moments of the dropout noise."""
+        return MaskMoments.of(self.masks, self.drop)
+
+    def length_map(self, q: ArrayLike) -> Array:
+        """``q' = sigma_w^2/rho E[phi(u)^2] + sigma_b^2`` of a masked input."""
+        return self.sigma_w**2 * self.moments.first * self.kernel.second_moment(q) + self.sigma_b**2
+
+    def length_slope(self, q: ArrayLike) -> Array:
+        """``dq'/dq``, chi_q of 1912.09132."""
+        return self.sigma_w**2 * self.moments.first * self.kernel.length_slope(q)
+
+    def pair_map(self, q1: ArrayLike, q2: ArrayLike, eps: ArrayLike) -> tuple[Array, Array, Array]:
+        """``(q1', q2', eps')`` of a pair with lengths ``q1, q2 > 0`` and misalignment ``eps``.
+
+        Computed without subtracting nearly equal numbers when the lengths are equal:
+        ``eps' = [sigma_w^2 (x D + sum_i (s_i - x) E phi_i^2/2) - (sqrt q1' - sqrt q2')^2/2]
+        / sqrt(q1' q2')`` with the gap ``D`` and the mask moments ``s_1, s_2, x``.
+        """
+        q1, q2, eps = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (q1, q2, eps)))
+        s1, s2, cross = self.moments
+        v1, v2 = self.kernel.second_moment(q1), self.kernel.second_moment(q2)
+        weight, bias = self.sigma_w**2, self.sigma_b**2
+        next1, next2 = weight * s1 * v1 + bias, weight * s2 * v2 + bias
+        apart = cross * self.kernel.gap(q1, eps, q2) + ((s1 - cross) * v1 + (s2 - cross) * v2) / 2
+        lengths = (np.sqrt(next1) - np.sqrt(next2)) ** 2 / 2
+        return next1, next2, np.clip((weight * apart - lengths) / np.sqrt(next1 * next2), 0.0, 2.0)
+
+    def gap_map(self, eps: ArrayLike, q: ArrayLike | None = None) -> Array:
+        """``eps'`` of a pair of equal length: at ``q`` if given, else at the network's own length.
+
+        For a scale-free activation without bias any length gives the same (the ratio map).
+        """
+        if q is not None:
+            return self.pair_map(q, q, eps)[2]
+        lengths = self._settled
+        if isinstance(lengths, Undefined):
+            raise InputError(f"gap_map without q needs a settled length: {lengths.reason}")
+        return self.pair_map(*lengths, eps)[2]
+
+    def gap_slope(self, q1: ArrayLike, q2: ArrayLike, eps: ArrayLike) -> Array:
+        """``d eps'/d eps = sigma_w^2 x sqrt(q1 q2/(q1' q2')) E[phi'(u) phi'(v)]``."""
+        q1, q2 = np.asarray(q1, dtype=float), np.asarray(q2, dtype=float)
+        s1, s2, _ = self.moments
+        weight, bias = self.sigma_w**2, self.sigma_b**2
+        next1 = weight * s1 * self.kernel.second_moment(q1) + bias
+        next2 = weight * s2 * self.kernel.second_moment(q2) + bias
+        ratio = np.sqrt(q1 * q2 / (next1 * next2))
+        return np.asarray(self.gradient_pair_factor_at(q1, eps, q2) * ratio)
+
+    def gradient_factor_at(self, q: ArrayLike) -> Array:
+        """``sigma_w^2 E[phi'^2]/rho``: squared gradient norm below the layer over that above."""
+        return self.sigma_w**2 * self.moments.first * self.kernel.slope_moment(q)
+
+    def gradient_pair_factor_at(
+        self, q: ArrayLike, eps: ArrayLike, q2: ArrayLike | None = None
+    ) -> Array:
+        """``sigma_w^2 x E[phi'(u) phi'(v)]``: the same for the inner product of two gradients."""
+        return self.sigma_w**2 * self.moments.cross * self.kernel.slope_pair_moment(q, eps, q2)
+
+    # Where it settles ----------------------------------------------------------------------------
+
+    @property
+    def scale_free(self) -> bool:
+        """Whether only length ratios matter: ``phi(c x) = c phi(x)`` and no bias."""
+        return self.activation.scale_free and self.sigma_b == 0
+
+    @cached_property
+    def fixed_points(self) -> tuple[LengthFixedPoint, ...]:
+        """All fixed points of the length map in ``[0, 1e12]``, ascending, with their stability.
+
+        Empty for a scale-free network (its length changes by a constant factor or not at all) and
+        for an activation that jumps.
+        Found as sign changes on a grid of 40 points a decade; a double root can be missed.
+        """
+        from scipy.optimize import brentq
+
+        if self.scale_free or self.activation.jumps:
+            return ()
+        found = []
+        if self.sigma_b == 0 and self.activation(0.0) == 0:
+            sides = self.activation.derivative(np.nextafter(0.0, [-1.0, 1.0]))
+            slope = float(self.sigma_w**2 * self.moments.first * np.mean(sides**2))
+            found.append(LengthFixedPoint(0.0, slope, slope < 1))
+        grid = np.linspace(math.log(1e-12), math.log(1e12), 961)
+
+        def growth(log_q: Any) -> Any:
+            q = np.exp(log_q)
+            return np.log(self.length_map(q) / q)
+
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            values = growth(grid)
+        for i in np.flatnonzero(values[:-1] * values[1:] < 0):
+            q = math.exp(brentq(growth, grid[i], grid[i + 1], xtol=1e-15, rtol=1e-15))
+            slope = float(self.length_slope(q))
+            found.append(LengthFixedPoint(q, slope, abs(slope) < 1))
+        return tuple(found)
+
+    @cached_property
+    def _reached(self) -> float | Undefined:
+        """The length that masked inputs settle at when they start at ``start``."""
+        if self.activation.why_no_theory:
+            return Undefined(self.activation.why_no_theory)
+        growth = float(self.length_map(self.start)) / self.start
+        if self.scale_free:
+            if abs(growth - 1) < CRITICAL:
+                return self.start
+            verb = "grows" if growth > 1 else "shrinks"
+            return Undefined(
+                f"scale-free network: the length {verb} by a factor {growth:.6g} a layer and"
+                " has no fixed point; only ratios settle"
+            )
+        if abs(growth - 1) < 1e-14:
+            return self.start
+        side = [p for p in self.fixed_points if (p.q > self.start) == (growth > 1)]
+        if not side and growth > 1:
+            return Undefined("the length diverges with depth: no fixed point above the start")
+        if not side:
+            return Undefined("the length decreases with depth to below 1e-12")
+        point = min(side, key=lambda p: abs(math.log((p.q or 1e-300) / self.start)))
+        if point.q == 0:
+            return Undefined(
+                "the length vanishes with depth: q -> 0 is the stable fixed point"
+                f" (q' = {point.slope:.6g} q near 0)"
+            )
+        if not point.stable:
+            return Undefined(
+                f"the length does not settle: its fixed point q = {point.q:.6g} has slope"
+                f" {point.slope:.6g}"
+            )
+        return point.q
+
+    @cached_property
+    def _settled(self) -> tuple[float, float] | Undefined:
+        """Lengths of the two members of a pair; ``start`` stands for any when scale-free."""
+        first = self._reached
+        if isinstance(first, Undefined):
+            return (self.start, self.start) if self.scale_free and self.masks != "clean" else first
+        if self.masks != "clean" or self.drop == 0:
+            return first, first
+        second = replace(self, drop=0.0, masks="independent")._reached
+        if isinstance(second, Undefined):
+            return Undefined(f"of the clean input: {second.reason}")
+        return first, second
+
+    @property
+    def q(self) -> Quantity:
+        """Settled length of a (masked) input."""
+        return self._reached
+
+    @property
+    def chi(self) -> Quantity:
+        """Slope of the misalignment map at alignment, ``sigma_w^2 x E[phi'^2]`` at fixed length.
+
+        For a scale-free network the slope of the ratio map, ``rho`` for independent masks.
+        """
+        settled = self._settled
+        return settled if isinstance(settled, Undefined) else float(self.gap_slope(*settled, 0.0))
+
+    @property
+    def detuning(self) -> Quantity:
+        """``t = chi - 1``: negative in the ordered phase, positive in the chaotic one."""
+        chi = self.chi
+        return chi if isinstance(chi, Undefined) else chi - 1
+
+    @property
+    def dropout_field(self) -> Quantity:
+        """``h = eps'(0) = drop (1 - sigma_b^2/q)``: how far dropout pushes equal signals apart."""
+        settled = self._settled
+        return settled if isinstance(settled, Undefined) else float(self.pair_map(*settled, 0.0)[2])
+
+    @cached_property
+    def eps(self) -> Quantity:
+        """Stable fixed point ``eps*`` of the misalignment at settled length.
+
+        The map is concave in ``eps`` on [0, 1] at equal lengths (``E[phi(u) phi(v)]`` is a power
+        series in the correlation with coefficients >= 0), so there is one, and it is 0 exactly when
+        the field vanishes and ``chi <= 1``.
+        """
+        from scipy.optimize import brentq
+
+        settled = self._settled
+        if isinstance(settled, Undefined):
+            return settled
+        if float(self.dropout_field) == 0 and float(self.chi) <= 1 + CRITICAL:
+            return 0.0
+
+        def drift(log_eps: Any) -> Any:
+            eps = np.exp(log_eps)
+            return self.pair_map(*settled, eps)[2] / eps - 1
+
+        grid = np.linspace(math.log(1e-16), math.log(2.0), 121)
+        falls = np.flatnonzero(np.diff(np.sign(drift(grid))) < 0)
+        if not falls.size:
+            return Undefined("the misalignment map has no fixed point in [1e-16, 2]")
+        root = brentq(drift, grid[falls[0]], grid[falls[0] + 1], xtol=1e-15, rtol=1e-15)
+        return math.exp(root)
+
+    # What follows from it ------------------------------------------------------------------------
+
+    @property
+    def gradient_factor(self) -> Quantity:
+        """``sigma_w^2 E[phi'^2]/rho`` at the settled length, chi_1 of 1912.09132."""
+        q = self._settled
+        return q if isinstance(q, Undefined) else float(self.gradient_factor_at(q[0]))
+
+    @cached_property
+    def depth_scale(self) -> DepthScale:
+        """Depth scales at the fixed point, in layers."""
+        settled, eps = self._settled, self.eps
+        if isinstance(settled, Undefined) or isinstance(eps, Undefined):
+            why = settled if isinstance(settled, Undefined) else eps
+            assert isinstance(why, Undefined)
+            return DepthScale(why, why, why, why, "undefined")
+        gradient = float(self.gradient_factor_at(settled[0]))
+        trend: Literal["vanishing", "exploding", "constant"] = "constant"
+        if abs(gradient - 1) > CRITICAL:
+            trend = "exploding" if gradient > 1 else "vanishing"
+        length: Quantity = Undefined(
+            "scale-free network: lengths never relax, they keep their ratios"
+        )
+        if not self.scale_free:
+            length = _decay(float(self.length_slope(settled[0])), "length map marginal")
+        return DepthScale(
+            length,
+            _decay(
+                float(self.gap_slope(*settled, eps)),
+                "critical: the misalignment relaxes as a power of depth, not exponentially",
+            ),
+            _decay(gradient, "gradient norm is constant with depth"),
+            _decay(
+                float(self.gradient_pair_factor_at(settled[0], eps, settled[1])),
+                "the gradients' inner product is constant with depth",
+            ),
+            trend,
+        )
+
+    @cached_property
+    def universality(self) -> UniversalityClass:
+        """Singularity, exponent and amplitude of the map near alignment."""
+        settled = self._settled
+        if self.activation.jumps:
+            return UniversalityClass(
+                "jump", 0.5, Undefined(self.activation.why_no_theory or ""), "none"
+            )
+        if isinstance(settled, Undefined):
+            kind = "kinked" if self.activation.kinks else "smooth"
+            family = "diverging" if float(self.length_map(self.start)) > self.start else "vanishing"
+            return UniversalityClass(kind, 1.5 if self.activation.kinks else 2.0, settled, family)
+        family = "scale-free" if self.scale_free else "stable"
+        q = settled[0]
+        weight = self.sigma_w**2 * self.moments.cross * q / float(self.length_map(q))
+        kinks = self.activation.kinks
+        if kinks:
+            total = sum(k.jump**2 * math.exp(-(k.place**2) / (2 * q)) for k in kinks)
+            return UniversalityClass(
+                "kinked", 1.5, math.sqrt(2) / (3 * math.pi) * weight * total, family
+            )
+        amplitude = weight * q * float(self.kernel.curvature_moment(q)) / 2
+        if amplitude == 0:
+            flat = Undefined("the map is linear: it has no curvature")
+            return UniversalityClass("linear", flat, 0.0, family)
+        return UniversalityClass("smooth", 2.0, amplitude, family)
+
+    def trajectory(
+        self,
+        depth: int,
+        q0: float | tuple[float, float] | None = None,
+        eps0: float = 1.0,
+        drop: float | Sequence[float] | None = None,
+    ) -> Trajectory:
+        """The state after 0, 1, ..., ``depth`` layers.
+
+        Parameters
+        ----------
+        depth:
+            Number of layers, at least 1.
+        q0:
+            Starting length, or the two lengths of the pair; default the settled one.
+        eps0:
+            Starting misalignment, in ``[0, 2]``.
+        drop:
+            Rate of every layer or a sequence of ``depth`` rates; default the network's own.
+        """
+        if int(depth) != depth or depth < 1:
+            raise InputError(f"depth is {depth!r}; expected a whole number of layers, at least 1")
+        rates = [self.drop] * int(depth) if drop is None else list(np.broadcast_to(drop, depth))
+        if q0 is None:
+            if isinstance(self._settled, Undefined):
+                raise InputError(
+                    f"give q0: there is no settled length to start from ({self._settled.reason})"
+                )
+            q0 = self._settled
+        q1, q2 = q0 if isinstance(q0, tuple) else (q0, q0)
+        by_rate = {rate: replace(self, drop=float(rate)) for rate in set(rates)}
+        return propagate([by_rate[rate] for rate in rates], q1, q2, eps0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, ready for JSON: undefined numbers are null with an entry in ``reasons``."""
+        scale, kind = self.depth_scale, self.universality
+        record: dict[str, Any] = {
+            "activation": self.activation.name,
+            "sigma_w": self.sigma_w,
+            "sigma_b": self.sigma_b,
+            "drop": self.drop,
+            "masks": self.masks,
+            "q": self.q,
+            "eps": self.eps,
+            "chi": self.chi,
+            "detuning": self.detuning,
+            "dropout_field": self.dropout_field,
+            "gradient_factor": self.gradient_factor,
+            "universality": dict(vars(kind)),
+            "depth_scale": dict(vars(scale)),
+            "length_fixed_points": [p._asdict() for p in self.fixed_points],
+        }
+        return with_reasons(record)
+
+
+def with_reasons(record: dict[str, Any]) -> dict[str, Any]:
+    """``record`` with ``Undefined`` as None and its reason under ``reasons``, by dotted key."""
+    reasons: dict[str, str] = {}
+
+    def plain(value: Any, path: str) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v, f"{path}.{k}" if path else k) for k, v in value.items()}
+        if isinstance(value, Undefined):
+            reasons[path] = value.reason
+            return None
+        return value
+
+    return {**plain(record, ""), "reasons": reasons}
+
+
+def propagate(
+    layers: Sequence[MeanField], q1: ArrayLike, q2: ArrayLike, eps: ArrayLike
+) -> Trajectory:
+    """Send a pair through a different layer at each depth.
+
+    ``q1, q2, eps`` may be arrays of starts of one shape S; every result has shape (layers + 1, *S),
+    the factors (layers, *S).
+    """
+    state = tuple(np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (q1, q2, eps))))
+    states, single, pair = [state], [], []
+    for layer in layers:
+        a, b, e = state
+        single.append(layer.gradient_factor_at(a))
+        pair.append(layer.gradient_pair_factor_at(a, e, b))
+        state = layer.pair_map(a, b, e)
+        states.append(state)
+    first, second, gaps = (np.stack(column) for column in zip(*states, strict=True))
+    none = np.empty((0, *first.shape[1:]))
+    return Trajectory(
+        first, second, gaps, np.stack(single) if single else none, np.stack(pair) if pair else none
+    )
+
+
+def _decay(factor: float, constant: str) -> Quantity:
+    """Depth scale ``1/|ln |factor||``; ``Undefined(constant)`` when the factor is 1."""
+    if abs(abs(factor) - 1) < CRITICAL:
+        return Undefined(constant)
+    if factor == 0:
+        return 0.0
+    return 1 / abs(math.log(abs(factor)))

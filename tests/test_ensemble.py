@@ -1,0 +1,363 @@
+"""The weightless sampler against ordinary weights, and the laws that both must obey."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from depthscale.answers import InputError
+from depthscale.finite import ensemble
+from depthscale.finite.ensemble import PairEnsemble, orthonormal, sample_pairs
+from depthscale.finite.explicit import explicit_pairs, misalignment
+from depthscale.theory.meanfield import MeanField
+
+# One comparison in a thousand runs of this whole file may fail by chance if seeds were changed
+# (Bonferroni over all Kolmogorov-Smirnov tests); the seeds are fixed, so it does not.
+FAMILY_ERROR = 1e-3
+NETS = 2000
+
+
+@dataclass(frozen=True)
+class Case:
+    """An architecture, a start, and the fields to compare."""
+
+    name: str
+    layers: list[MeanField]
+    widths: list[int]
+    start: tuple[float, float, float]
+    fields: tuple[str, ...] = ("length_1", "length_2", "eps", "gradient", "gradient_eps", "joint")
+    pinned: bool = False
+
+
+UNEVEN = [40, 25, 60, 15, 30, 35]
+FORWARD = ("length_1", "length_2", "eps", "gradient", "joint")
+CASES = [
+    Case("tanh", [MeanField("tanh", sigma_w=1.5, sigma_b=0.3)] * 5, [30] * 6, (1.0, 1.0, 0.3)),
+    Case("relu", [MeanField("relu", sigma_w=1.4, drop=0.2)] * 5, UNEVEN, (1.0, 2.0, 0.8)),
+    Case(
+        "erf, shared masks",
+        [MeanField("erf", sigma_w=1.3, sigma_b=0.2, drop=0.3, masks="shared")] * 5,
+        UNEVEN,
+        (0.5, 0.5, 0.1),
+    ),
+    Case(
+        "hardtanh, one masked",
+        [MeanField("hardtanh", sigma_w=1.3, sigma_b=0.3, drop=0.15, masks="clean")] * 5,
+        UNEVEN,
+        (1.0, 1.0, 0.05),
+    ),
+    # A kink makes gradient_eps of nearly equal inputs exactly 0 but for rounding: not compared.
+    Case(
+        "nearly equal, relu",
+        [MeanField("relu", sigma_w=1.5, drop=0.2, masks="shared")] * 5,
+        UNEVEN,
+        (1.0, 1.0, 1e-20),
+        FORWARD,
+    ),
+    Case(
+        "nearly equal, tanh",
+        [MeanField("tanh", sigma_w=1.6, sigma_b=0.2)] * 5,
+        [30] * 6,
+        (1.0, 1.0, 1e-20),
+    ),
+    # Equal inputs have one length, so only the first is compared.
+    Case(
+        "one input, two masks",
+        [MeanField("tanh", sigma_w=1.5, sigma_b=0.3, drop=0.1)] * 5,
+        UNEVEN,
+        (1.0, 1.0, 0.0),
+    ),
+    Case(
+        "one input, masked and clean",
+        [MeanField("relu", sigma_w=1.4, sigma_b=0.1, drop=0.1, masks="clean")] * 5,
+        UNEVEN,
+        (1.0, 1.0, 0.0),
+    ),
+    Case(
+        "every layer its own",
+        [
+            MeanField("relu", sigma_w=1.7, sigma_b=0.5, drop=0.3),
+            MeanField("tanh", sigma_w=0.9),
+            MeanField("erf", sigma_w=2.0, drop=0.1, masks="clean"),
+            MeanField("hardtanh", sigma_w=1.1, sigma_b=1.0, drop=0.5, masks="shared"),
+        ],
+        [20, 35, 12, 40, 18],
+        (0.3, 3.0, 1.7),
+        pinned=True,
+    ),
+    # Far below any width at which one would trust a 1/n expansion: the law is exact.
+    Case(
+        "four units",
+        [MeanField("tanh", sigma_w=1.2, sigma_b=0.2)] * 12,
+        [4] * 13,
+        (1.0, 1.0, 0.5),
+        FORWARD,
+    ),
+    Case(
+        "a few units, masks",
+        [MeanField("tanh", sigma_w=1.5, sigma_b=0.5, drop=0.2)] * 4,
+        [4, 3, 5, 4, 2],
+        (1.0, 1.0, 0.5),
+        FORWARD,
+    ),
+]
+
+
+def run(simulate, case: Case, seed: int) -> PairEnsemble:
+    start = "pinned" if case.pinned else "drawn"
+    return simulate(case.layers, case.widths, *case.start, nets=NETS, seed=seed, start=start)
+
+
+@cache
+def reference(name: str) -> PairEnsemble:
+    return run(explicit_pairs, named(name), seed=2)
+
+
+def samples(record: PairEnsemble, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Forward fields half-way and at the end, gradients half-way and at the start.
+
+    "joint" is the gradient times the last length: the two are dependent. Where a relu network has
+    died there is no eps; it counts as -1, so that the share of dead networks is compared too.
+    Twelve digits are kept: gradients with no unit in common have a cosine of 0 but for rounding.
+    """
+    half = len(record.widths) // 2
+    forward = {"length_1": record.lengths[0], "length_2": record.lengths[1], "eps": record.eps}
+    backward = {
+        "gradient": record.gradient,
+        "gradient_eps": record.gradient_eps,
+        "joint": record.gradient * record.lengths[0][:, -1:],
+    }
+    result = {}
+    for values, layers in ((forward, (half, -1)), (backward, (half, 0))):
+        for name in set(values) & set(fields):
+            for layer in layers:
+                here = np.nan_to_num(values[name][:, layer], nan=-1.0)
+                result[f"{name} at {layer}"] = [float(f"{number:.11e}") for number in here]
+    return result
+
+
+def named(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
+
+
+def p_values(left: PairEnsemble, right: PairEnsemble, fields: tuple[str, ...]) -> dict[str, float]:
+    a, b = samples(left, fields), samples(right, fields)
+    return {key: stats.ks_2samp(a[key], b[key], method="asymp").pvalue for key in a}
+
+
+THRESHOLD = FAMILY_ERROR / sum(2 * len(case.fields) for case in CASES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_sampler_has_the_law_of_explicit_weights(case):
+    p = p_values(run(sample_pairs, case, 1), reference(case.name), case.fields)
+    assert min(p.values()) > THRESHOLD, p
+
+
+def wrong_width(case: Case) -> Case:
+    return replace(case, widths=[2 * n for n in case.widths])
+
+
+def without_mask(case: Case) -> Case:
+    return replace(case, layers=[replace(layer, drop=0.0) for layer in case.layers])
+
+
+def other_masks(case: Case) -> Case:
+    return replace(case, layers=[replace(layer, masks="shared") for layer in case.layers])
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "caught_by"),
+    [
+        ("tanh", wrong_width, "eps at -1"),
+        ("relu", wrong_width, "gradient at 0"),
+        ("relu", without_mask, "gradient at 0"),
+        ("relu", other_masks, "eps at -1"),
+    ],
+)
+def test_a_wrong_sampler_is_caught(name, spoil, caught_by):
+    """Negative control: the comparison above has the power to refuse."""
+    case = named(name)
+    p = p_values(run(sample_pairs, spoil(case), 1), reference(case.name), case.fields)
+    assert p[caught_by] < THRESHOLD, p
+
+
+def test_a_backward_pass_that_forgets_the_forward_one_is_caught(monkeypatch):
+    """Negative control: gradients under the independence assumption are not the exact law."""
+    case = named("four units")
+    hop = ensemble._Hop
+    monkeypatch.setattr(ensemble, "_Hop", lambda basis, *others: hop(np.zeros_like(basis), *others))
+    p = p_values(run(sample_pairs, case, 1), reference(case.name), case.fields)
+    assert p["gradient at 0"] < THRESHOLD, p
+
+
+def test_networks_do_not_depend_on_how_many_run_together(monkeypatch):
+    """Bit for bit: the first k of many networks are those of nets=k, whatever is held in cache."""
+    layers = [MeanField("tanh", sigma_w=1.8, sigma_b=0.1, drop=0.05)] * 6
+    many = sample_pairs(layers, [37] * 7, 1.0, 1.0, 0.2, nets=23, seed=5)
+    few = sample_pairs(layers, [37] * 7, 1.0, 1.0, 0.2, nets=4, seed=5)
+    monkeypatch.setattr(ensemble, "SLAB", 1)
+    alone = sample_pairs(layers, [37] * 7, 1.0, 1.0, 0.2, nets=23, seed=5)
+    for field in ("lengths", "eps", "gradient", "gradient_eps"):
+        np.testing.assert_array_equal(getattr(many, field), getattr(alone, field))
+        np.testing.assert_array_equal(
+            getattr(many, field)[..., :4, :], getattr(few, field), err_msg=field
+        )
+    other = sample_pairs(layers, [37] * 7, 1.0, 1.0, 0.2, nets=4, seed=6)
+    assert not np.any(other.eps == few.eps)
+
+
+@pytest.mark.parametrize("simulate", [sample_pairs, explicit_pairs])
+def test_equal_inputs_stay_equal_without_dropout(simulate):
+    layers = [MeanField("tanh", sigma_w=2.5)] * 8
+    record = simulate(layers, [20] * 9, 1.0, 1.0, 0.0, nets=10)
+    np.testing.assert_array_equal(record.eps, 0)
+    np.testing.assert_array_equal(record.gradient_eps, 0)
+
+
+@pytest.mark.parametrize("name", ["tanh", "relu", "gelu", "hardtanh"])
+def test_small_misalignments_grow_in_proportion(name):
+    """eps_l / eps_0 does not depend on eps_0 once eps_0 is small: no digit is lost down to 1e-280.
+
+    The mean of the two inputs, which decides the slopes, moves by sqrt(eps), relatively: at 1e-24,
+    and after growth by less than 1e3 in ten layers, less than 1e-9.
+    """
+    layers = [MeanField(name, sigma_w=2.0, sigma_b=0.1, drop=0.1, masks="shared")] * 10
+    grown = {}
+    for eps in (1e-24, 1e-100, 1e-280):
+        grown[eps] = sample_pairs(layers, [50] * 11, 1.0, 1.0, eps, nets=6).eps / eps
+    for eps in (1e-24, 1e-100):
+        np.testing.assert_allclose(grown[eps], grown[1e-280], rtol=1e-9)
+
+
+def test_relu_is_scale_free():
+    """sigma_w -> 2 sigma_w: same seeds, same eps, lengths * 4^l, gradients * 4^(L - l), exactly."""
+    one, two = (
+        sample_pairs([MeanField("relu", sigma_w=s, drop=0.3)] * 6, [64] * 7, 1.0, 3.0, 0.4, nets=5)
+        for s in (1.25, 2.5)
+    )
+    powers = 4.0 ** np.arange(7)
+    np.testing.assert_allclose(two.lengths, one.lengths * powers, rtol=1e-12)
+    np.testing.assert_allclose(two.gradient, one.gradient * powers[::-1], rtol=1e-12)
+    np.testing.assert_allclose(two.eps, one.eps, rtol=1e-10)
+
+
+def test_means_of_linear_networks_are_exact_at_any_width():
+    """E q^l = (sigma_w^2/rho)^l q^0 and E gradient^l = (sigma_w^2/rho)^(L-l) for a linear network.
+
+    Both hold at width 12 without any 1/n. Four means within 4 standard errors each: fails by
+    chance in 1 of 4,000 choices of the seed.
+    """
+    layers = [MeanField("identity", sigma_w=1.0, drop=0.2)] * 4
+    record = sample_pairs(layers, [12] * 5, 1.0, 1.0, 0.5, nets=20_000, seed=3)
+    factor = 1.25 ** np.arange(5)
+    for values, expected in ((record.lengths[0], factor), (record.gradient, factor[::-1])):
+        error = values.std(axis=0) / np.sqrt(record.nets)
+        z = (values.mean(axis=0) - expected)[[1, 3]] / error[[1, 3]]
+        assert np.all(np.abs(z) < 4), z
+
+
+@pytest.mark.parametrize("simulate", [sample_pairs, explicit_pairs])
+def test_a_pinned_start_has_exactly_the_given_state(simulate):
+    layers = [MeanField("tanh", sigma_w=1.5)]
+    record = simulate(layers, [9, 9], 0.5, 2.0, 1e-9, nets=3, start="pinned")
+    np.testing.assert_allclose(record.lengths[:, :, 0], [[0.5] * 3, [2.0] * 3], rtol=1e-13)
+    # Two stored vectors resolve 1 - cos to about 1e-16 / sqrt(eps).
+    np.testing.assert_allclose(record.eps[:, 0], 1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("eps", [1e-6, 0.3, 1.0, 1.9, 2.0])
+def test_misalignment_of_a_pair_is_that_of_its_vectors(eps):
+    pair = ensemble.starting_pair(
+        np.random.default_rng(4).standard_normal((2, 5, 40)), 0.7, 1.9, eps, "drawn"
+    )
+    _, read = ensemble.lengths_and_eps(pair)
+    plain = [misalignment(m + d, m - d) for m, d in zip(*pair, strict=True)]
+    np.testing.assert_allclose(read, plain, rtol=1e-9)
+
+
+def test_orthonormal_basis_of_dependent_vectors():
+    """B T = X and B^T B = 1 on the columns that exist, however close to dependent the vectors are.
+
+    A vector in the span of earlier ones leaves a zero column, or the direction of its rounding.
+    """
+    a, b, c = np.random.default_rng(0).standard_normal((3, 3, 30))
+    columns = np.stack([a, a + 1e-9 * b, 3 * a, np.zeros_like(a), c, a - c])
+    basis, coordinates = orthonormal(columns)
+    np.testing.assert_allclose(ensemble.combine(basis, coordinates), columns, atol=1e-14)
+    gram = np.einsum("ian,jan->aij", basis, basis)
+    there = np.diagonal(gram, axis1=1, axis2=2).round()
+    np.testing.assert_allclose(gram, there[:, None] * np.eye(6), atol=1e-13)
+    np.testing.assert_array_equal(there[:, [0, 1, 3, 4]], [[1, 1, 0, 1]] * 3)
+
+
+def test_a_dead_network_has_no_misalignment():
+    """Two units, relu, no bias: a quarter of the networks die at each layer; bands go without."""
+    record = sample_pairs(
+        [MeanField("relu", sigma_w=1.0)] * 12, [2] * 13, 1.0, 1.0, 0.5, nets=50, seed=2
+    )
+    dead = record.lengths.min(axis=0) == 0
+    assert dead[:, -1].any()
+    np.testing.assert_array_equal(np.isnan(record.eps), dead)
+    low, median, high = record.band("eps")
+    alive = ~np.isnan(median)
+    assert np.all(low[alive] <= median[alive])
+    assert np.all(median[alive] <= high[alive])
+    np.testing.assert_array_equal(alive, ~dead.all(axis=0))
+    np.testing.assert_array_equal(record.band("length")[2] >= 0, True)
+
+
+def test_bands_are_quantiles_and_the_record_becomes_a_dataset():
+    record = sample_pairs([MeanField("erf", sigma_w=1.5)] * 3, [20, 30, 40, 10], 1.0, 1.0, 0.5)
+    low, median, high = record.band("gradient", 0.25, 0.75)
+    np.testing.assert_allclose(low, np.quantile(record.gradient, 0.25, axis=0))
+    np.testing.assert_allclose(median, np.median(record.gradient, axis=0))
+    np.testing.assert_allclose(high, np.quantile(record.gradient, 0.75, axis=0))
+    data = record.to_xarray()
+    assert dict(data.sizes) == {"input": 2, "net": 64, "layer": 4}
+    assert data.width.values.tolist() == [20, 30, 40, 10]
+    np.testing.assert_array_equal(data.length, record.length)
+    np.testing.assert_array_equal(data.lengths.mean("input"), record.length)
+    assert data.eps.attrs["long_name"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": []}, "no layers"),
+        ({"widths": [10, 10]}, "2 widths for 2 hops: expected 3"),
+        ({"widths": [10, 0, 10]}, "whole numbers"),
+        ({"widths": [10, 9.5, 10]}, "whole numbers"),
+        ({"widths": [1, 10, 10], "start": "pinned"}, "the first >= 2"),
+        ({"q1": 0.0}, "q1 = 0.0: expected a finite mean square above 0"),
+        ({"q2": np.inf}, "q2 = inf"),
+        ({"eps": 2.1}, "eps = 2.1"),
+        ({"eps": np.nan}, "eps = nan"),
+        ({"nets": 0}, "nets = 0"),
+        ({"seed": -1}, "seed = -1"),
+        ({"start": "fixed"}, "drawn, pinned"),
+    ],
+)
+@pytest.mark.parametrize("simulate", [sample_pairs, explicit_pairs])
+def test_bad_input_is_explained(simulate, changes, message):
+    given = {
+        "layers": [MeanField("tanh", sigma_w=1.0)] * 2,
+        "widths": [10, 10, 10],
+        "q1": 1.0,
+        "q2": 1.0,
+        "eps": 0.5,
+    }
+    with pytest.raises(InputError, match=message):
+        simulate(**(given | changes))
+
+
+def test_bad_bands_are_explained():
+    record = sample_pairs([MeanField("tanh", sigma_w=1.0)], [5, 5], 1.0, 1.0, 0.5, nets=2)
+    with pytest.raises(InputError, match="'chi': there is length, eps"):
+        record.band("chi")
+    with pytest.raises(InputError, match="lo <= hi"):
+        record.band("eps", 0.9, 0.1)

@@ -1,0 +1,145 @@
+"""The quadrature against forty-digit arithmetic, closed forms and itself."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from depthscale.answers import InputError
+from depthscale.theory.activation import activation
+from depthscale.theory.catalogue import CATALOGUE
+from depthscale.theory.gaussian import Shape, expectation, gap, pair_expectation
+from depthscale.theory.kernel import Kernel
+
+# Values of E[f^2], E[f'^2], E[u f f']/q and of the gaps of f and f', computed by other methods in
+# at least forty digits; tests/reference/make_gap_truth.py made them.
+TRUTH = json.loads((Path(__file__).parent / "reference" / "gap_truth.json").read_text())
+SPELLED = {"x^3 - x": "polynomial(0, -1, 0, 1)", "exp(-x^2)": "gaussian"}
+OSCILLATING = {"sin", "cos"}  # closed forms; the quadrature resolves them up to q = 1
+
+
+def _kernel(name: str, quadrature: bool = False) -> Kernel:
+    return Kernel(activation(SPELLED.get(name, name)), quadrature=quadrature)
+
+
+@cache
+def _table(section: str, name: str) -> np.ndarray:
+    return np.array([[float(x) for x in row] for row in TRUTH[section][name]]).T
+
+
+def _error(value: np.ndarray, truth: np.ndarray, floor: np.ndarray | float = 1e-290) -> float:
+    """Largest error relative to the truth, or to ``floor`` where the truth is smaller."""
+    return float(np.max(np.abs(value - truth) / np.maximum(np.abs(truth), floor)))
+
+
+def test_every_activation_of_the_catalogue_has_reference_values():
+    made_of = {"prelu": "leaky_relu", "quick_gelu": "silu", "softshrink": "hardtanh"}
+    jumping = {"sign", "step", "hardshrink"}
+    have = {SPELLED.get(name, name).split("(")[0] for name in TRUTH["gaps"]}
+    assert {made_of.get(n, n) for n in CATALOGUE if n not in jumping} <= have
+
+
+@pytest.mark.parametrize("quadrature", [False, True], ids=["default", "quadrature"])
+@pytest.mark.parametrize("name", TRUTH["gaps"])
+def test_gap_keeps_ten_digits_from_eps_1_to_1e_12(name, quadrature):
+    """The requirement: 1e-10 for eps in [1e-12, 1] and q in [1e-4, 1e4].
+
+    The slope gap is subtracted from the slope moment, so it needs digits only down to rounding of
+    that; kinks six standard deviations out, where it is 1e-8 of it, leave it eight digits.
+    """
+    kernel = _kernel(name, quadrature)
+    q, eps, value, slope, _ = _table("gaps", name)
+    keep = (eps <= 1) & ((q <= 1) | (not (quadrature and name in OSCILLATING)))
+    assert _error(kernel.gap(q[keep], eps[keep]), value[keep]) < 1e-10
+    floor = 1e-14 * kernel.slope_moment(q[keep])
+    assert _error(kernel.slope_gap(q[keep], eps[keep]), slope[keep], floor) < 1e-8
+
+
+@pytest.mark.parametrize("name", TRUTH["gaps"])
+def test_gap_of_anticorrelated_pairs(name):
+    """Beyond eps = 1 the pair is reflected; no requirement there, nine digits are kept."""
+    kernel = _kernel(name)
+    q, eps, value, _, _ = _table("gaps", name)
+    keep = eps > 1
+    assert _error(kernel.gap(q[keep], eps[keep]), value[keep]) < 1e-9
+
+
+@pytest.mark.parametrize("quadrature", [False, True], ids=["default", "quadrature"])
+@pytest.mark.parametrize("name", TRUTH["expectations"])
+def test_moments_keep_eleven_digits(name, quadrature):
+    kernel = _kernel(name, quadrature)
+    q, second, slope, length_slope, _ = _table("expectations", name)
+    keep = (q <= 1) | (not (quadrature and name in OSCILLATING))
+    q = q[keep]
+    assert _error(kernel.second_moment(q), second[keep]) < 1e-11
+    assert _error(kernel.slope_moment(q), slope[keep]) < 1e-11
+    assert _error(kernel.length_slope(q), length_slope[keep]) < 1e-11
+
+
+@given(
+    q1=st.floats(1e-3, 1e3),
+    ratio=st.floats(0.05, 20.0),
+    eps=st.floats(1e-3, 1.9),
+    below=st.floats(-1.5, 1),
+)
+def test_unequal_lengths_match_the_arc_cosine_kernel(q1, ratio, eps, below):
+    """Two independent routes for one pair of different variances; 1e-9 covers eps near 2."""
+    relu = activation(f"shaped_relu({below!r}, 1)")
+    closed = Kernel(relu).gap(q1, eps, q1 * ratio)
+    assert Kernel(relu, quadrature=True).gap(q1, eps, q1 * ratio) == pytest.approx(closed, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["erf", "sin", "cos", "leaky_relu(0.3)", "abs", "identity"])
+def test_closed_forms_at_unequal_lengths(name):
+    """Down to eps = 1e-3 no cancellation hides a wrong closed form."""
+    closed, rule = Kernel(activation(name)), Kernel(activation(name), quadrature=True)
+    q1, q2, eps = (
+        x.ravel() for x in np.meshgrid([0.01, 0.7, 1.1], [0.02, 0.7, 0.9], [1e-3, 0.3, 1.8])
+    )
+    assert closed.gap(q1, eps, q2) == pytest.approx(rule.gap(q1, eps, q2), rel=1e-9)
+    assert closed.slope_gap(q1, eps, q2) == pytest.approx(
+        rule.slope_gap(q1, eps, q2), rel=1e-9, abs=1e-15
+    )
+
+
+@given(q=st.floats(1e-4, 1e4), eps=st.floats(0, 2))
+def test_polynomial_moments_are_exact(q, eps):
+    """E[u^2 v^2] = q^2 (1 + 2 c^2): the gap of x^2 is 2 q^2 (1 - c^2)."""
+    square = gap(np.square, q, eps, Shape(symmetric=True), derivative=lambda x: 2 * x)
+    assert square == pytest.approx(2 * q * q * eps * (2 - eps), rel=1e-11, abs=1e-300)
+    assert expectation(lambda x: x**6, q) == pytest.approx(15 * q**3, rel=1e-11)
+
+
+@given(q1=st.floats(0.01, 50), q2=st.floats(0.01, 50), eps=st.floats(0.0, 2.0))
+def test_pair_expectation_of_a_product_that_is_not_symmetric(q1, q2, eps):
+    """E[u v^3] = 3 q2 cov."""
+    covariance = np.sqrt(q1 * q2) * (1 - eps)
+    value = pair_expectation(lambda u, v: u * v**3, q1, q2, eps)
+    assert value == pytest.approx(3 * q2 * covariance, rel=1e-10, abs=1e-10 * np.sqrt(q1 * q2) * q2)
+
+
+@pytest.mark.parametrize("name", ["gelu", "hardtanh", "elu", "softsign"])
+def test_gap_stays_relative_far_below_double_precision_of_the_correlation(name):
+    """eps = 1e-30 could not even be formed as 1 - c. Leading orders: q eps E[f'^2], and for a kink
+    the next order is sqrt(eps) ~ 1e-15 smaller, so the ratio must be 1 to rounding."""
+    kernel = Kernel(activation(name))
+    q = np.array([0.1, 1.0, 10.0])
+    assert kernel.gap(q, 1e-30) / (q * 1e-30) == pytest.approx(kernel.slope_moment(q), rel=1e-12)
+
+
+def test_broadcasting_and_zero_variance():
+    relu = activation("relu")
+    assert Kernel(relu, quadrature=True).gap(np.ones((3, 1)), np.full(4, 0.1)).shape == (3, 4)
+    assert expectation(np.cos, np.array([0.0, 1.0])) == pytest.approx(
+        [1.0, np.exp(-0.5)], rel=1e-12
+    )
+
+
+@pytest.mark.parametrize(("q", "eps"), [(-1.0, 0.1), (1.0, -0.1), (1.0, 2.1), (float("nan"), 0.5)])
+def test_impossible_pairs_are_refused(q, eps):
+    with pytest.raises(InputError, match="eps in"):
+        gap(np.tanh, q, eps, Shape(scale=2.0))
