@@ -92,12 +92,16 @@ def theory(measured: Measurement, chi: float, field: float = 0.0) -> Theory:
         "eps": (eps * np.exp(-wander), np.minimum(eps * np.exp(0.4 * wander), 1.1)),
         "gradient": (gradient * np.exp(-2 * wander[::-1]), gradient * np.exp(2 * wander[::-1])),
     }
+    growth = abs(np.log(chi))
     representative = SimpleNamespace(  # read like a MeanField, invented like the rest
         q=2.1,
         eps=float(eps[-1]),
         chi=chi,
         depth_scale=SimpleNamespace(
-            length=1.8, correlation=5.6, gradient=1.0 / np.log(chi), gradient_pair=4.0
+            length=1.8,
+            correlation=5.6 if growth else Undefined("critical: a power of depth"),
+            gradient=1.0 / growth if growth else Undefined("critical: it keeps its norm"),
+            gradient_pair=4.0,
         ),
     )
     return Theory(
@@ -108,7 +112,7 @@ def theory(measured: Measurement, chi: float, field: float = 0.0) -> Theory:
         eps_masks=masks,
         gradient=gradient,
         gradient_eps=None,
-        survival=np.exp(-np.arange(depth) / 5.6),
+        survival=np.exp(-np.arange(depth) / 5.6) if growth else 1.0 / (1.0 + np.arange(depth)),
         slope=np.full(depth - 1, chi),
         gradient_factor=np.full(depth - 1, chi),
         bands=bands,
@@ -135,7 +139,7 @@ def chaotic(depth: int = 60, *, repeats: int = 1, names: tuple[str, ...] = ()) -
     """Return the audit of a deep chaotic tanh network: two problems and one warning."""
     chi = 1.31
     measured = measurement(depth, chi, 0.19, repeats=repeats, names=names)
-    where = measured.layers[8].name
+    where = measured.layers[min(8, depth - 1)].name
     findings = (
         Finding(
             code="chaotic",
@@ -164,7 +168,7 @@ def chaotic(depth: int = 60, *, repeats: int = 1, names: tuple[str, ...] = ()) -
         Finding(
             code="saturated",
             severity="warning",
-            layer=measured.layers[3].name,
+            layer=measured.layers[min(3, depth - 1)].name,
             summary="11 % of the tanh units are saturated in every layer.",
             evidence={"saturated": 0.11},
             depth=depth,
@@ -240,7 +244,7 @@ def without_theory(depth: int = 14, names: tuple[str, ...] = MALICIOUS) -> Audit
     measured = measurement(depth, 0.25, 0.19, names=names)
     measured.gradient[0, :4] = 0.0
     measured.eps[0, -2:] = 0.0
-    measured.dead[0, 3] = np.nan
+    measured.dead[0, min(3, depth - 1)] = np.nan
     finding = Finding(
         code="gradient_vanishing",
         severity="problem",

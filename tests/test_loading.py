@@ -46,7 +46,10 @@ class TestFound:
             ("anything = nn.Linear(3, 2)", "net.py"),
             ("model = nn.Linear(3, 2)", "net:model"),
             ("class Net(nn.Linear):\n    def __init__(self): super().__init__(3, 2)", "net.py"),
-            ("class A:\n    @staticmethod\n    def make(): return nn.Linear(3, 2)", "net.py:A.make"),
+            (
+                "class A:\n    @staticmethod\n    def make(): return nn.Linear(3, 2)",
+                "net.py:A.make",
+            ),
             ("def build(width=2): return nn.Linear(3, width)", "net.py:build"),
         ],
     )
@@ -100,7 +103,14 @@ class TestNotFound:
             ("", "net", "no callable is named"),
             ("", "nowhere:build", "there is no module 'nowhere'"),
             ("", "torch.nowhere:build", r"there is no module 'torch\.nowhere'"),
-            ("", "net.py", "defines no model"),
+            ("", "net.py", "defines no model.*such as net.py:build"),
+            (
+                "def small(): ...\ndef large(): ...",
+                "net.py",
+                "there is small, large; .*net.py:small",
+            ),
+            ("def small(): ...", "net.py:xyz", "no 'xyz'; there is small"),
+            ("", "torch.nn:Liner", "did you mean Linear"),
             ("def build(): ...", "net.py:biuld", r"no 'biuld' \(did you mean build\?\)"),
             ("a = nn.Linear(1, 1)\nb = nn.Linear(1, 1)", "net.py", "several models .a, b."),
             ("def build(): return 3", "net.py", "returned a int; expected a torch.nn.Module"),
@@ -179,6 +189,13 @@ class TestChooseData:
         inputs, source = choose_data(loaded(nn.Linear(6, 2)), str(tmp_path / "a.npy"), None, 8, 0)
         assert inputs.shape == (8, 6)
         assert source == "a.npy"
+
+    def test_integers_for_a_linear(self, tmp_path):
+        np.save(tmp_path / "bytes.npy", np.ones((20, 6), dtype=np.uint8))
+        with pytest.raises(InputError, match=r"holds integers.*starts with a Linear"):
+            choose_data(loaded(nn.Linear(6, 2)), str(tmp_path / "bytes.npy"), None, 8, 0)
+        inputs, _ = choose_data(loaded(nn.Embedding(6, 2)), str(tmp_path / "bytes.npy"), None, 8, 0)
+        assert inputs.dtype == torch.int64
 
     def test_precision_of_the_model(self):
         model = nn.Linear(64, 2).to(torch.bfloat16)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -337,7 +337,8 @@ class Stateful(nn.Module):
         self.history.append(h)
         self.cache["last"] = h
         self.latest = h
-        return self.head(torch.relu(h) * torch.rand(len(h), 1))
+        noise = torch.rand(len(h), 1) if self.training else 1.0
+        return self.head(torch.relu(h) * noise)
 
 
 class Gated(nn.Module):
@@ -466,9 +467,7 @@ ZOO: tuple[Specimen, ...] = (
     Specimen("frozen_backbone", FrozenBackbone, features, ("backbone", "head"), True),
     Specimen("stateful", Stateful, features, ("fc", "head"), False, "", drops=True),
     Specimen("gated", Gated, features, ("wide", "head"), False, "combines"),
-    Specimen(
-        "stochastic_depth", StochasticDepth, features, ("stem", "branch"), True, drops=True
-    ),
+    Specimen("stochastic_depth", StochasticDepth, features, ("stem", "branch"), True, drops=True),
     Specimen("checkpointed", Checkpointed, features, ("first", "second"), True),
     Specimen("weight_norm_mlp", weight_norm_mlp, features, ("0", "2"), True),
     Specimen("one_layer", lambda: nn.Linear(FEATURES, 3), features, ("Linear",), False, "only one"),

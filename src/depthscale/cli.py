@@ -71,7 +71,8 @@ examples:
   depthscale phase --activation erf --sigma-w 1:2:50 --sigma-b 0:0.5:50 --save phase.nc
   depthscale phase --activation relu --drop 0:0.3:4 --sigma-b 0.1:1:10 --json
 
-A range is MIN:MAX:N, both ends included, or one number.
+A range is MIN:MAX:N, both ends included, or one number. In the JSON, null marks what does not
+exist or is infinite; the variable "phase" is an index into the names under attributes.phases.
 
 """
 
@@ -127,10 +128,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    _audit_parser(_command(commands, "audit", "hold a torch model against theory", AUDIT))
-    _theory_parser(_command(commands, "theory", "fixed points and depth scales", THEORY))
-    _critical_parser(_command(commands, "critical", "the edge of chaos", CRITICAL))
-    _phase_parser(_command(commands, "phase", "a phase diagram", PHASE))
+    _audit_parser(
+        _command(commands, "audit", "hold a torch model against theory, say what to change", AUDIT)
+    )
+    _theory_parser(
+        _command(commands, "theory", "fixed points and depth scales of one initialisation", THEORY)
+    )
+    _critical_parser(
+        _command(commands, "critical", "the initialisation at the edge of chaos", CRITICAL)
+    )
+    _phase_parser(
+        _command(commands, "phase", "phases and depth scales over sigma_w, sigma_b and drop", PHASE)
+    )
     return parser
 
 
@@ -173,11 +182,10 @@ def _theory_parser(parser: argparse.ArgumentParser) -> None:
     add("--sigma-w", type=_number, required=True, help="weight scale, above 0")
     add("--sigma-b", type=_number, default=0.0, help="bias scale (default 0)")
     add("--drop", type=_number, default=0.0, help="probability dropped, in [0, 1) (default 0)")
-    add("--masks", choices=("independent", "shared", "clean"), default="independent",
-        help="dropout masks of the two inputs of a pair; clean: one is not masked")  # fmt: skip
+    _masks_option(parser, "independent", "shared", "clean")
     add("--depth", type=_positive, help="also follow a pair through this many layers")
-    add("--q0", type=_number, help="length the trajectory starts from (default: the fixed point)")
-    add("--eps0", type=_number, default=1.0, help="misalignment it starts from (default 1)")
+    add("--q0", type=_length, help="length the pair starts from (default: the fixed point)")
+    add("--eps0", type=_misalignment, default=1.0, help="its first misalignment (default 1)")
 
 
 def _critical_parser(parser: argparse.ArgumentParser) -> None:
@@ -185,8 +193,9 @@ def _critical_parser(parser: argparse.ArgumentParser) -> None:
     _activation_option(parser)
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--sigma-b", type=_number, help="bias scale (default 0)")
-    place.add_argument("--q", type=_number, help="or the length that the signal is to keep")
+    place.add_argument("--q", type=_length, help="or the length that the signal is to keep")
     add("--drop", type=_number, default=0.0, help="probability dropped, in [0, 1) (default 0)")
+    _masks_option(parser, "independent", "shared", "clean")
     add("--convention", choices=("forward", "gradient"), default="forward",
         help="what is tuned to 1: the slope chi of the correlation map, or the growth of the "
         "squared gradient")  # fmt: skip
@@ -196,9 +205,16 @@ def _critical_parser(parser: argparse.ArgumentParser) -> None:
 def _phase_parser(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     _activation_option(parser)
-    add("--sigma-w", type=_range, default="0.5:3:26", metavar="RANGE", help="default 0.5:3:26")
-    add("--sigma-b", type=_range, default="0:1:21", metavar="RANGE", help="default 0:1:21")
-    add("--drop", type=_range, default="0", metavar="RANGE", help="default 0")
+    add(
+        "--sigma-w",
+        type=_range,
+        default="0.5:3:26",
+        metavar="RANGE",
+        help="weight scale (0.5:3:26)",
+    )
+    add("--sigma-b", type=_range, default="0:1:21", metavar="RANGE", help="bias scale (0:1:21)")
+    add("--drop", type=_range, default="0", metavar="RANGE", help="probability dropped (0)")
+    _masks_option(parser, "independent", "shared")
     add("--save", type=Path, metavar="PATH", help="write the grid: .nc (netCDF) or .csv")
     add("--plot", type=Path, metavar="PATH", help="write the diagram: .svg, .png or .pdf")
 
@@ -212,6 +228,16 @@ def _activation_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _masks_option(parser: argparse.ArgumentParser, *modes: str) -> None:
+    clean = "; clean: one of them is not masked" if "clean" in modes else ""
+    parser.add_argument(
+        "--masks",
+        choices=modes,
+        default="independent",
+        help=f"dropout masks of the two inputs of a pair (default independent){clean}",
+    )
+
+
 def _number(text: str) -> float:
     try:
         value = float(text)
@@ -220,6 +246,18 @@ def _number(text: str) -> float:
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"expected a finite number, got {text!r}")
     return value
+
+
+def _length(text: str) -> float:
+    if _number(text) <= 0:
+        raise argparse.ArgumentTypeError(f"expected a length above 0, got {text!r}")
+    return _number(text)
+
+
+def _misalignment(text: str) -> float:
+    if not 0 <= _number(text) <= 2:
+        raise argparse.ArgumentTypeError(f"expected 1 - correlation, from 0 to 2, got {text!r}")
+    return _number(text)
 
 
 def _count(text: str) -> int:

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 HEALTHY, FINDINGS = 0, 1
 
+MOST_NETWORKS = 1_000_000  # of a phase diagram: some minutes and 100 MB
+
 
 def audit(options: argparse.Namespace) -> int:
     """Audit a model, print the report and write the pages; 1 where it has problems."""
     fixed_page = options.html and options.html.with_stem(f"{options.html.stem}-fixed")
     _check_writable(options.html, (".html", ".htm"))
-    # What the user's code prints must not end up between ours, least of all in the JSON.
-    with contextlib.redirect_stdout(sys.stderr), _busy("Auditing"):
+    with _working("Auditing"):
         before, after = _audits(options)
         pages = [(before, options.html), (after, fixed_page)] if options.html else []
         for result, page in pages:
@@ -89,51 +90,55 @@ def theory(options: argparse.Namespace) -> int:
     """Print fixed points and depth scales; 1 where nothing settles."""
     from depthscale.theory.meanfield import MeanField
 
-    field = MeanField(
-        _activation(options.activation),
-        sigma_w=options.sigma_w,
-        sigma_b=options.sigma_b,
-        drop=options.drop,
-        masks=options.masks,
-    )
     path = None
-    if options.depth is not None:
-        path = field.trajectory(options.depth, q0=options.q0, eps0=options.eps0)
-    if options.json:
+    with _working("Integrating"):
+        field = MeanField(
+            _activation(options.activation),
+            sigma_w=options.sigma_w,
+            sigma_b=options.sigma_b,
+            drop=options.drop,
+            masks=options.masks,
+        )
         payload = field.to_dict()
+        if options.depth is not None:
+            path = field.trajectory(options.depth, q0=options.q0, eps0=options.eps0)
+    if options.json:
         if path is not None:
             payload["trajectory"] = {
                 name: _plain(curve.tolist()) for name, curve in vars(path).items()
             }
         _print_json(payload)
     else:
-        from depthscale.report.terminal import render_theory
+        from depthscale.report.summaries import render_theory
 
-        _print(render_theory(field, path))
-    return FINDINGS if isinstance(field.eps, Undefined) else HEALTHY
+        _print(render_theory(payload, path))
+    return FINDINGS if payload["eps"] is None else HEALTHY
 
 
 def critical(options: argparse.Namespace) -> int:
     """Print the critical point; 1 where there is none."""
     from depthscale.theory.criticality import critical_point, max_drop
 
-    activation = _activation(options.activation)
     sigma_b = 0.0 if options.sigma_b is None and options.q is None else options.sigma_b
-    point = critical_point(
-        activation,
-        sigma_b=sigma_b,
-        q=options.q,
-        drop=options.drop,
-        convention=options.convention,
-    )
-    payload = point.to_dict()
-    if options.depth is not None:
-        bias = float(point.sigma_b) if point.exists else sigma_b or 0.0
-        _put(payload, "max_drop", max_drop(activation, options.depth, sigma_b=bias))
+    with _working("Searching"):
+        activation = _activation(options.activation)
+        point = critical_point(
+            activation,
+            sigma_b=sigma_b,
+            q=options.q,
+            drop=options.drop,
+            convention=options.convention,
+            masks=options.masks,
+        )
+        payload = point.to_dict()
+        if options.depth is not None:
+            bias = float(point.sigma_b) if point.exists else sigma_b or 0.0
+            reach = max_drop(activation, options.depth, bias, options.masks, options.convention)
+            _put(payload, "max_drop", reach)
     if options.json:
         _print_json(payload)
     else:
-        from depthscale.report.terminal import render_critical
+        from depthscale.report.summaries import render_critical
 
         _print(render_critical(payload))
     return HEALTHY if point.exists else FINDINGS
@@ -145,12 +150,18 @@ def phase(options: argparse.Namespace) -> int:
 
     _check_writable(options.save, (".nc", ".csv"))
     _check_writable(options.plot, (".svg", ".png", ".pdf"))
-    with _busy("Computing the phase diagram"):
+    networks = options.sigma_w[2] * options.sigma_b[2] * options.drop[2]
+    if networks > MOST_NETWORKS:
+        raise InputError(
+            f"the ranges ask for {networks:,} networks; at most {MOST_NETWORKS:,} in one diagram"
+        )
+    with _working("Computing the phase diagram"):
         grid = phase_diagram(
             _activation(options.activation),
             sigma_w=_points(options.sigma_w),
             sigma_b=_points(options.sigma_b),
             drop=_points(options.drop) if options.drop[2] > 1 else options.drop[0],
+            masks=options.masks,
         )
         if options.save is not None:
             with _writing(options.save):
@@ -163,7 +174,7 @@ def phase(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(_grid_to_dict(grid), indent=None)
     else:
-        from depthscale.report.terminal import render_phase
+        from depthscale.report.summaries import render_phase
 
         _print(render_phase(grid))
     return HEALTHY
@@ -185,10 +196,18 @@ def _points(spec: tuple[float, float, int]) -> np.ndarray:
 
 
 def _save(grid: Any, path: Path) -> None:
+    """Write a grid; both formats name the phases, one in its cells and one in its attributes."""
     if path.suffix == ".csv":
-        grid.to_dataframe().to_csv(path)
-    else:
-        grid.to_netcdf(path, engine="scipy")
+        from depthscale.report.summaries import phase_names
+
+        grid.assign(phase=phase_names(grid)).to_dataframe().to_csv(path)
+        return
+    # netCDF 3, which scipy writes without further libraries, has no attribute of several texts.
+    flat = {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in grid.attrs.items()
+    }
+    grid.assign_attrs(flat).to_netcdf(path, engine="scipy")
 
 
 def _grid_to_dict(grid: Any) -> dict[str, Any]:
@@ -243,14 +262,17 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _busy(what: str) -> Iterator[None]:
-    """Show that work is going on, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
+def _working(what: str) -> Iterator[None]:
+    """Show on a terminal that work is going on, and send what the user's code prints to stderr.
 
-    with Console(stderr=True).status(f"{what} ..."):
+    It must not end up among our own output, least of all in the JSON.
+    """
+    with contextlib.ExitStack() as stack:
+        if sys.stderr.isatty():
+            from rich.console import Console
+
+            stack.enter_context(Console(stderr=True).status(f"{what} ..."))
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield
 
 
@@ -259,7 +281,7 @@ def _print(text: str) -> None:
     try:
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
-        from depthscale.report.terminal import ascii_only
+        from depthscale.report.words import ascii_only
 
         text = ascii_only(text)
     print(text)

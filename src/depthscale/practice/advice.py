@@ -16,8 +16,8 @@ Convention = Literal["forward", "gradient"]
 # Variances of the bias that are tried in turn. 0.05 is the value of 1912.09132 and 1611.01232.
 BIASES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 2.0, 5.0)
 
-# A network trains up to about this many correlation depth scales (1611.01232).
-TRAINABLE = 6.0
+# A network trains up to about 6 correlation depth scales (1611.01232); one is left for transients.
+TRAINABLE = 5.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Advice:
     why there is none and ``sigma_w`` keeps the norm of the gradient at length ``q``, which then
     drifts over the layers. ``convention`` is "gradient" (``sigma_w^2 E[phi'^2]/(1 - drop) = 1``) or
     "forward" (``sigma_w^2 E[phi'^2] = 1``); they differ only with dropout. ``depth_scale`` is the
-    correlation depth scale there, in layers; ``max_drop`` the largest drop at which six of them
+    correlation depth scale there, in layers; ``max_drop`` the largest drop at which five of them
     still cover the depth that was asked for.
     """
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from depthscale.answers import InputError
 from depthscale.practice.findings import Finding
 from depthscale.practice.growth import Band
-from depthscale.practice.prediction import Theory, predict
+from depthscale.practice.prediction import Theory, predict, representative
 from depthscale.practice.rules import SIGNAL_FADING
 from depthscale.practice.verdict import Headline, Verdict, judge
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from depthscale.practice.advice import Advice
     from depthscale.practice.measure import Measurement
+    from depthscale.practice.sites import Chain
 
 __all__ = ["Audit", "Band", "Finding", "Headline", "NotTrainable", "Theory", "Verdict", "audit"]
 
@@ -147,6 +148,7 @@ def audit(
     from time import perf_counter
 
     from depthscale.practice.measure import measure
+    from depthscale.practice.sites import recognise_chain
 
     if not isinstance(band_nets, int) or band_nets < 0:
         raise InputError(f"band_nets is {band_nets!r}; expected a whole number of 0 or above")
@@ -161,8 +163,10 @@ def audit(
         reinit=reinit,
         seed=seed,
     )
-    theory, reason = _theory(model, measurement, band_nets, seed)
-    advice = _advice(theory)
+    assert measurement.trace is not None  # measure always keeps it
+    chain = recognise_chain(measurement.trace, _plain(model))
+    theory, reason = _theory(measurement, chain, band_nets, seed)
+    advice = _advice(chain, theory)
     verdict = judge(measurement, theory, theory_reason=reason, advice=advice)
     facts = _provenance(model, inputs, measurement, seed)
     facts["seconds"] = perf_counter() - begun
@@ -171,32 +175,34 @@ def audit(
 
 
 def _theory(
-    model: nn.Module, measurement: Measurement, band_nets: int, seed: int
+    measurement: Measurement, chain: Chain | str, band_nets: int, seed: int
 ) -> tuple[Theory | None, str | None]:
     """Predict the chain of a model, or say why there is nothing to predict."""
-    from depthscale.practice.sites import recognise_chain
-
-    if measurement.trace is None:
-        return None, "the measurement holds no trace of the model"
-    chain = recognise_chain(measurement.trace, _plain(model))
     if isinstance(chain, str):
         return None, chain
+    if measurement.nonfinite_at is not None:
+        return None, f"the signal is not finite at {measurement.nonfinite_at}"
     try:
         return predict(measurement, chain, band_nets=band_nets, seed=seed), None
     except InputError as error:
         return None, str(error)
 
 
-def _advice(theory: Theory | None) -> Advice | None:
+def _advice(chain: Chain | str, theory: Theory | None) -> Advice | None:
     """The recommended initialisation for the layer that stands for the chain."""
     from depthscale.practice.advice import advise
 
-    if theory is None or theory.representative is None:
+    if isinstance(chain, str):
         return None
-    state = theory.representative
     # The largest drop takes a root search: only where dropout may be what loses the signal.
-    depth = theory.depth if theory.drop > 0 and theory.survival[-1] < FADED else None
-    return advise(state.activation, drop=float(state.drop), depth=depth)
+    searched = theory is not None and theory.drop > 0 and theory.survival[-1] < FADED
+    try:
+        state = representative(chain)
+        depth = len(chain.layers) if searched else None
+        return advise(state.activation, drop=float(state.drop), depth=depth)
+    except InputError:
+        # An activation that jumps in value: the report gives that reason where theory would be.
+        return None
 
 
 def _plain(model: nn.Module) -> nn.Module:

@@ -27,6 +27,21 @@ class Feed:
     batch: int
     notes: tuple[str, ...] = ()
 
+    @property
+    def may_double(self) -> bool:
+        """Whether stacking the batch twice keeps its meaning.
+
+        Not with whole numbers that are no batch: indices (edges of a graph) would point at the
+        first copy only.
+        """
+        return all(
+            tensor.ndim == 0
+            or _batched(tensor, self.batch)
+            or tensor.is_floating_point()
+            or tensor.dtype == torch.bool
+            for _, tensor in tensors_of(self.inputs)
+        )
+
     def doubled(self) -> Feed:
         """The batch stacked twice, so that each input meets two independent dropout masks."""
 
@@ -135,8 +150,8 @@ def _batch_size(found: list[tuple[str, torch.Tensor]]) -> int:
     if len(first) < 2:
         raise InputError(
             f"the input batch holds {len(first)} example ({path or 'input'} has shape "
-            f"{tuple(first.shape)}); the audit compares pairs of examples, so give at least 2 along "
-            "the first dimension"
+            f"{tuple(first.shape)}); the audit compares pairs of examples, so give at least 2 "
+            "along the first dimension"
         )
     return len(first)
 
@@ -168,7 +183,7 @@ def _batched(tensor: torch.Tensor, batch: int) -> bool:
 
 def _match_model(model: nn.Module, tree: Any, notes: list[str]) -> Any:
     """Move inputs to the one device of the model and cast floats to its one float type."""
-    held = list(model.parameters()) or list(model.buffers())
+    held: list[torch.Tensor] = [*model.parameters()] or [*model.buffers()]
     devices = {tensor.device for tensor in held}
     dtypes = {tensor.dtype for tensor in held if tensor.is_floating_point()}
     device = devices.pop() if len(devices) == 1 else None

@@ -74,8 +74,8 @@ class Case:
 
     @property
     def depth(self) -> int:
-        """Layers of the chain, or of the model where there is no chain."""
-        return len(self.places)
+        """Layers with weights of the chain, or of the model where there is no chain."""
+        return sum(self.measurement.layers[place].kind != "block" for place in self.places)
 
     @property
     def places(self) -> list[int]:
@@ -87,7 +87,8 @@ class Case:
     @property
     def length(self) -> np.ndarray:
         """Measured length at each measured layer."""
-        return self.measurement.length[0]
+        row: np.ndarray = self.measurement.length[0]
+        return row
 
     @property
     def inner(self) -> list[int]:
@@ -214,19 +215,18 @@ def gradient_fix(case: Case, rate: float) -> tuple[str, Values]:
     if case.advice is not None:
         return init_fix(case), init_values(case)
     scale = math.exp(-rate / 2)
+    trace = case.measurement.trace
+    if trace is not None and any(event.kind == "norm" for event in trace.events):
+        # Behind a normalisation the size of the weights has no effect on the signal.
+        return (
+            "add residual paths (scaled down where there are some already) or use fewer layers",
+            {},
+        )
     return (
-        f"multiply the weights of every layer by about {text(scale)}, which undoes the measured "
-        "factor, or add normalisation or residual paths",
+        f"multiply the weights of every layer (in residual branches, of the last one) by about "
+        f"{text(scale)}, which undoes the measured factor, or add normalisation",
         {"weight_factor": scale},
     )
-
-
-def reach(case: Case, index: int | None) -> str:
-    """How many layers the signal crosses: six depth scales where known, else where it was lost."""
-    scale = case.scale("correlation")
-    if index is not None:
-        return f"{index + 1}"
-    return "some" if scale is None else text(6 * scale, 2)
 
 
 def log(value: float) -> float:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from depthscale.practice.events import Event, Ref, Trace
 from depthscale.practice.operations import POINTWISE
 from depthscale.practice.pointwise import Acting, Pointwise, acting_of, probe
-from depthscale.practice.trace import Event, Ref, Trace
 
 _PASSES = {"shape", "drop", "norm"}
 
@@ -78,18 +78,22 @@ class Graph:
         anchors = {self.anchor(parent) for parent in event.parents}
         if len(anchors) != 1:
             return None
+        anchor = anchors.pop()
         if event.kind == "other":
-            parents = set(event.parents)
             # An unknown function counts as pointwise when it is seen to be.
-            if len(parents) != 1 or probe(Pointwise(*parents, [event], ""), "") is None:
+            inside = {ref for parent in event.parents for ref in self._between(anchor, parent)}
+            if probe(Pointwise(anchor, [*self._in_order(inside), event], ""), "") is None:
                 return None
-        return anchors.pop()
+        return anchor
 
     def acting(self, out: Ref) -> Acting | None:
         """What acts pointwise between the anchor of a signal and that signal."""
         source = self.anchor(out)
-        steps = [self.events[index] for index in sorted({ref[0] for ref in self._between(source, out)})]
+        steps = self._in_order(self._between(source, out))
         return acting_of(source, steps, self._label(source, out))
+
+    def _in_order(self, refs: set[Ref]) -> list[Event]:
+        return [self.events[index] for index in sorted({ref[0] for ref in refs})]
 
     def _label(self, source: Ref, out: Ref) -> str | None:
         """The class of a module that does exactly this, innermost first."""
@@ -251,13 +255,17 @@ class Graph:
     def _nested(self, refs: tuple[Ref, ...]) -> bool:
         """Whether one of two signals was computed from what the other one is made of."""
         last = [_last_weight(self.trace, ref) for ref in refs]
-        return None in last or any(
-            first in _ancestors(self.trace, [ref])
-            for first in last
-            if first is not None
-            for ref, other in zip(refs, last, strict=True)
-            if other != first
-        ) or len(set(last)) == 1
+        return (
+            None in last
+            or any(
+                first in _ancestors(self.trace, [ref])
+                for first in last
+                if first is not None
+                for ref, other in zip(refs, last, strict=True)
+                if other != first
+            )
+            or len(set(last)) == 1
+        )
 
     def _is_statistic(self, ref: Ref) -> bool:
         event = self.events[ref[0]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from depthscale.answers import InputError
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # Examples in the batch that stands in for inputs which were not given.
 STAND_INS = 4
+
+# A chain must hold this share of the layers with weights, or the rest sets the scale of the signal.
+SHARE = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,9 @@ def critical_init_(
       the middle tap, 1806.05393). The mean field at infinite width is the same; the singular values
       of one layer are all equal. Transposed convolutions stay Gaussian.
 
-    Only the chain that starts at the inputs is touched: a layer behind a residual sum, attention or
-    a normalisation is left alone and listed, since its scale is set by something else.
+    Only the chain that starts at the inputs is touched. A layer behind a residual sum, attention or
+    a normalisation is left alone and listed, since its scale is set by something else; so is a
+    frozen one.
 
     Args:
         model: changed in place, without gradients; its device, type and mode stay.
@@ -149,8 +153,8 @@ def critical_init_(
         convention: "gradient" or "forward".
 
     Raises:
-        InputError: no chain of at least two layers starts at the inputs (with the reason), drop or
-            sigma_b out of range, or an activation that jumps in value.
+        InputError: the model is not a chain (two thirds of its layers with weights must be one;
+            the reason is given), drop or sigma_b is out of range, an activation jumps in value.
 
     Source: 1611.01232 (critical line), 1912.09132 (with dropout), 1502.01852 (ReLU).
 
@@ -175,11 +179,12 @@ def critical_init_(
 
     graph = Graph(trace_model(module, batch, mode="train"), module)
     nodes, reasons = _chain(graph, module, drop, notes)
-    if len(nodes) < 2:
-        why = next(iter(reasons.values()), "it has fewer than two Linear or Conv layers")
+    chained = any(node.source for node in nodes)
+    if not chained or len(nodes) < SHARE * (len(nodes) + len(reasons)):
+        why = next(iter(reasons.values()), "it has fewer than two Linear or Conv layers in a row")
         raise InputError(
-            f"no chain of layers to initialise starts at the inputs of {type(module).__name__}: "
-            f"{why}; critical_init_ is for plain chains of Linear or Conv, activation and dropout"
+            f"{type(module).__name__} is not a chain that starts at its inputs: {why}; "
+            "critical_init_ is for plain chains of Linear or Conv, activation and dropout"
         )
     squares = {} if inputs is None else _input_squares(module, inputs, nodes)
     for node in nodes:
@@ -224,7 +229,6 @@ def _stand_in(model: nn.Module, notes: list[str]) -> torch.Tensor:
     return torch.randn(STAND_INS, *shape, generator=generator).to(weight.device, weight.dtype)
 
 
-# ------------------------------------------------------------------------------ finding the chain
 
 
 def _chain(
@@ -253,6 +257,9 @@ def _chain(
             notes.append(f"pooling before {name} changes the length, which is not accounted for")
             path = graph.walk_back(event.parents[0], frozenset({"pool"}))
         source = graph.weight_of(path.end)
+        if path.obstruction is not None and graph.name_of(path.end) == "the input":
+            # Nothing with weights comes before (an embedding or a normalised input at most).
+            path = replace(path, before=None, after=None, rate=0.0, obstruction=None)
         if path.obstruction is not None:
             reasons[name] = path.obstruction
         elif source is not None and source.index not in made:
@@ -288,6 +295,8 @@ def _owner(event: Event, model: nn.Module) -> nn.Module | str:
     module = model.get_submodule(path)
     if not isinstance(module, nn.Linear | _ConvNd):
         return f"it is a {type(module).__name__}, not a Linear or Conv"
+    if not module.weight.requires_grad:
+        return "it is frozen"
     return module
 
 
@@ -299,7 +308,7 @@ def _others(
     for name, module in model.named_modules():
         own = any(True for _ in module.parameters(recurse=False))
         if own and id(module) not in done and name not in reasons:
-            yield name, f"a {type(module).__name__} outside the chain"
+            yield name, f"{type(module).__name__} outside the chain"
 
 
 def _input_squares(model: nn.Module, inputs: Any, nodes: list[_Node]) -> dict[str, float]:
@@ -330,7 +339,6 @@ def _input_squares(model: nn.Module, inputs: Any, nodes: list[_Node]) -> dict[st
     return squares
 
 
-# ------------------------------------------------------------------------------------- the scales
 
 
 def _plan(
@@ -380,7 +388,6 @@ def _target(
     return advice
 
 
-# ----------------------------------------------------------------------------------- the weights
 
 
 def _apply(node: _Node, orthogonal: bool, generator: torch.Generator | None) -> InitLayer:
@@ -427,7 +434,8 @@ def _orthogonal(
     if not delta:
         return blocks.reshape(weight.shape), "orthogonal"
     values = torch.zeros(weight.shape)
-    values[(slice(None), slice(None), *(k // 2 for k in weight.shape[2:]))] = blocks
+    middle = sum(k // 2 * math.prod(weight.shape[3 + i :]) for i, k in enumerate(weight.shape[2:]))
+    values.flatten(2)[..., middle] = blocks
     return values, "delta-orthogonal" if math.prod(weight.shape[2:]) > 1 else "orthogonal"
 
 
@@ -439,5 +447,5 @@ def _haar(rows: int, columns: int, generator: torch.Generator | None) -> torch.T
     basis, triangle = torch.linalg.qr(tall.double())
     # Without the signs of the triangle QR would not draw from the Haar measure.
     basis = (basis * triangle.diagonal().sign()).float()
-    basis = basis if rows >= columns else basis.T
-    return basis * math.sqrt(max(1.0, rows / columns))
+    matrix: torch.Tensor = basis if rows >= columns else basis.T
+    return matrix * math.sqrt(max(1.0, rows / columns))

@@ -97,6 +97,13 @@ def choose_data(
         data = normal(shape or _linear_shape(loaded.model), size, seed)
     else:
         data = load(str(source), shape=shape)
+    first = _first_layer(loaded.model)
+    if not data.inputs.is_floating_point() and isinstance(first, (nn.Linear, nn.Conv2d)):
+        raise InputError(
+            f"data: {data.name} holds integers, and the model starts with a "
+            f"{type(first).__name__}; save real numbers, scaled as the model expects them (pixels "
+            "for instance divided by 255)"
+        )
     return fit(data.draw(size, seed), loaded.model).inputs, data.name
 
 
@@ -185,10 +192,21 @@ def _attribute(module: ModuleType, dotted: str) -> Any:
     for name in dotted.split("."):
         if not hasattr(found, name):
             owner = getattr(module, "__file__", None) or module.__name__
-            names = [public for public in dir(found) if not public.startswith("_")]
-            raise InputError(f"{owner} has no {name!r}{_near(name, names)}")
+            hint = _near(name, dir(found)) or _listed(_names(found, module))
+            raise InputError(f"{owner} has no {name!r}{hint}")
         found = getattr(found, name)
     return found
+
+
+def _names(holder: Any, module: ModuleType) -> list[str]:
+    """Return the public callables of a module or class that were not imported from elsewhere."""
+    return [
+        name
+        for name, value in vars(holder).items()
+        if callable(value)
+        and not name.startswith("_")
+        and getattr(value, "__module__", None) in (module.__name__, None)
+    ]
 
 
 def _search(module: ModuleType, target: str) -> Any:
@@ -213,9 +231,11 @@ def _search(module: ModuleType, target: str) -> Any:
             f"{target} holds several models ({', '.join(choices)}); name one, such as "
             f"{target}:{next(iter(choices))}"
         )
+    names = _names(module, module)
+    example = f"name the callable that builds it, such as {target}:{names[0] if names else 'build'}"
     raise InputError(
-        f"{target} defines no model: no torch.nn.Module, no class of one, and nothing called "
-        f"{', '.join(USUAL_NAMES[:-1])}; name the callable that builds it ({target}:callable)"
+        f"{target} defines no model (no torch.nn.Module, no class of one, nothing called "
+        f"{' or '.join(USUAL_NAMES[:2])}){_listed(names)}; {example}"
     )
 
 
@@ -259,6 +279,11 @@ def _check_no_arguments(factory: Callable[..., Any], target: str) -> None:
 def _near(name: str, candidates: list[str]) -> str:
     close = difflib.get_close_matches(name, candidates, n=3)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
+
+
+def _listed(names: list[str], most: int = 8) -> str:
+    shown = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return f"; there is {shown}" if names else ""
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -132,7 +131,7 @@ def measure(
             of the caller, gradients have its scale (a mean over the batch divides them by it).
         mode: "train" or "eval".
         reinit: how many more times to measure with weights drawn anew from their own empirical
-            distribution (``weights.redraw``), on a copy. This repeats *the initialisation that the
+            distribution (``weights.redraw``). This repeats *the initialisation that the
             model has*, also where it is not that of ``reset_parameters``.
         seed: of dropout masks, readout and redrawn weights.
 
@@ -143,6 +142,8 @@ def measure(
     """
     if not isinstance(pairs, int) or pairs < 1:
         raise InputError(f"pairs must be a positive whole number, got {pairs!r}")
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed must be a whole number >= 0, got {seed!r}")
     if not isinstance(reinit, int) or reinit < 0:
         raise InputError(f"reinit must be a whole number >= 0, got {reinit!r}")
     with torch.inference_mode(False), torch.enable_grad():
@@ -155,10 +156,11 @@ def measure(
             sites = _some_sites(trace, model)
             plan = _Plan(sites, trace, feed, pairs, targets, loss)
             runs = [plan.run(model, seed, 0)]
-            runs += [
-                plan.run(_redrawn(model, trace, seed, repeat), seed, repeat)
-                for repeat in range(1, reinit + 1)
-            ]
+            if reinit:
+                draw = _Redraw(model, trace)
+                for repeat in range(1, reinit + 1):
+                    draw(seed, repeat)
+                    runs.append(plan.run(model, seed, repeat))
     return _assemble(plan, runs)
 
 
@@ -198,7 +200,7 @@ class _Plan:
     ) -> None:
         self.sites = sites
         self.trace = trace
-        self.feed = feed.doubled() if trace.stochastic else feed
+        self.feed = feed.doubled() if trace.stochastic and feed.may_double else feed
         self.single = feed
         self.pairs = pairs
         self.targets = targets
@@ -258,7 +260,7 @@ class _Plan:
                 if found is not None:
                     run.gradients[place] = found
 
-            tensor.register_hook(take)
+            tensor.register_hook(take)  # type: ignore[no-untyped-call]
 
     def _statistics(self, tensor: torch.Tensor, batch: int) -> Signal | None:
         with torch.no_grad():
@@ -267,9 +269,7 @@ class _Plan:
                 return None
             return signal_statistics(rows, batch=self.single.batch, pairs=self.pairs)
 
-    def _backward(
-        self, goal: Goal, output: Any, batch: int, roots: list[Any], run: _Run
-    ) -> None:
+    def _backward(self, goal: Goal, output: Any, batch: int, roots: list[Any], run: _Run) -> None:
         energy = goal(output, batch)
         if not energy.requires_grad or not roots:
             run.notes.append("the loss does not depend on any layer in a differentiable way")
@@ -289,26 +289,24 @@ def _units(run: _Run, place: int, site: Site, tensor: torch.Tensor) -> None:
     run.units[place] = unit_fractions(tensor, site.activation, unit_axis=site.unit_axis)
 
 
-def _redrawn(model: nn.Module, trace: Trace, seed: int, repeat: int) -> nn.Module:
-    """A copy of the model with the parameters of its weight operations drawn anew."""
-    try:
-        copy = deepcopy(model)
-    # Modules may refuse to be copied for reasons of their own; the caller learns which.
-    except Exception as error:
-        raise InputError(
-            f"reinit needs a copy of the model, which fails with {type(error).__name__}: {error}"
-        ) from error
-    owners = [name for event in trace.events for name in event.owners]
-    for event in trace.weights:
-        if event.weight is not None:
-            owners += [*event.weight.owners, *event.weight.bias_owners]
-    parameters = {_plain(name): parameter for name, parameter in copy.named_parameters()}
-    state = np.random.SeedSequence([seed, repeat, 1]).generate_state(1, np.uint64)[0]
-    generator = torch.Generator().manual_seed(int(state) % 2**63)
-    with torch.no_grad():
-        for name in dict.fromkeys(owners):
-            parameters[name].copy_(redraw(parameters[name], generator))
-    return copy
+class _Redraw:
+    """Draws the parameters of the weight operations anew; the caller restores the model."""
+
+    def __init__(self, model: nn.Module, trace: Trace) -> None:
+        owners = [name for event in trace.events for name in event.owners]
+        for event in trace.weights:
+            if event.weight is not None:
+                owners += [*event.weight.owners, *event.weight.bias_owners]
+        parameters = {_plain(name): parameter for name, parameter in model.named_parameters()}
+        self.chosen = [parameters[name] for name in dict.fromkeys(owners)]
+        self.originals = [parameter.detach().clone() for parameter in self.chosen]
+
+    def __call__(self, seed: int, repeat: int) -> None:
+        state = np.random.SeedSequence([seed, repeat, 1]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(state) % 2**63)
+        for parameter, original in zip(self.chosen, self.originals, strict=True):
+            # Through .data, so that autograd graphs that the caller holds stay valid.
+            parameter.data.copy_(redraw(original, generator))
 
 
 def _plain(name: str) -> str:
@@ -366,6 +364,11 @@ def _notes(plan: _Plan, runs: list[_Run]) -> tuple[str, ...]:
     names = [site.layer.name for site in plan.sites]
     first = runs[0]
     notes = [*plan.trace.notes, *(note for run in runs for note in run.notes)]
+    if plan.trace.stochastic and not plan.single.may_double:
+        notes.append(
+            "an input holds whole numbers but no batch (as the edges of a graph do), so the batch "
+            "was not doubled and no input was measured under two dropout masks"
+        )
     if plan.trace.unresolved:
         notes.append(f"the inside cannot be seen of {', '.join(plan.trace.unresolved)}")
     if first.unshaped:

@@ -45,7 +45,9 @@ _register("activation", "sigmoid hardtanh relu6 hardswish hardsigmoid tanhshrink
 _register("activation", "hardshrink threshold logsigmoid prelu rrelu")
 _register("elementwise", "add sub rsub mul div rdiv rtruediv reciprocal neg pow rpow float_power")
 _register("elementwise", "abs exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square sin cos tan")
-_register("elementwise", "asin acos atan sinh cosh asinh acosh atanh erf erfc erfinv sign sgn floor")
+_register(
+    "elementwise", "asin acos atan sinh cosh asinh acosh atanh erf erfc erfinv sign sgn floor"
+)
 _register("elementwise", "ceil round trunc frac clamp clamp_min clamp_max maximum minimum where")
 _register("elementwise", "masked_fill heaviside nan_to_num logaddexp atan2 hypot lerp addcmul")
 _register("elementwise", "gt lt ge le eq ne logical_and logical_or logical_not and or invert")
@@ -55,7 +57,9 @@ _register("constant", "new_empty new_tensor")
 _register("identity", "to float half double bfloat16 type type_as clone contiguous detach data")
 _register("identity", "alias requires_grad cpu cuda")
 _register("shape", "view reshape flatten ravel transpose permute t T mT H mH squeeze unsqueeze")
-_register("shape", "expand expand_as view_as reshape_as unflatten movedim moveaxis swapaxes swapdims")
+_register(
+    "shape", "expand expand_as view_as reshape_as unflatten movedim moveaxis swapaxes swapdims"
+)
 _register("shape", "chunk split tensor_split unbind getitem narrow select pixel_shuffle")
 _register("shape", "pixel_unshuffle channel_shuffle flip roll")
 _register("drop", "dropout alpha_dropout feature_dropout feature_alpha_dropout dropout1d dropout2d")

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from depthscale.practice.events import Call, Event, Ref, Slot
 from depthscale.practice.operations import named_activation
-from depthscale.practice.trace import Call, Event, Ref, Slot
 
 
 class Pointwise(nn.Module):
@@ -23,8 +23,13 @@ class Pointwise(nn.Module):
     def __init__(self, source: Ref, events: Sequence[Event], label: str) -> None:
         super().__init__()
         self.source = source
-        self.steps = [((event.index, 0), event.kind == "identity", event.call) for event in events]
-        self.label = label
+        self.steps = [
+            ((event.index, 0), event.kind == "identity", event.call)
+            for event in events
+            if event.call is not None
+        ]
+        # Under this name the theory prints an activation that it does not know.
+        self.__name__ = label
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the recorded operations to every number of ``x``."""
@@ -34,7 +39,8 @@ class Pointwise(nn.Module):
         return values[ref]
 
     def extra_repr(self) -> str:
-        return self.label
+        """Say which activation this is."""
+        return self.__name__
 
 
 def _again(call: Call, values: dict[Ref, torch.Tensor]) -> torch.Tensor:
@@ -48,7 +54,8 @@ def _again(call: Call, values: dict[Ref, torch.Tensor]) -> torch.Tensor:
     args = [fill(item) for item in call.args]
     if call.in_place:
         args[0] = args[0].clone()
-    return call.function(*args, **{key: fill(value) for key, value in call.kwargs.items()})
+    out: torch.Tensor = call.function(*args, **{key: fill(v) for key, v in call.kwargs.items()})
+    return out
 
 
 def _signal_of(call: Call, values: dict[Ref, torch.Tensor]) -> torch.Tensor:
@@ -95,7 +102,8 @@ class _Function(nn.Module):
         self.function = function
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x)
+        out: torch.Tensor = self.function(x)
+        return out
 
 
 def acting_of(source: Ref, events: Sequence[Event], label: str | None) -> Acting | None:
@@ -132,13 +140,19 @@ def probe(function: Any, label: str, *, detached: bool = False) -> Acting | None
             ]
             doubled, line = function(2 * numbers), torch.ones(1, dtype=torch.float64)
             slope = float(function(line))
-    # A foreign function may raise anything on numbers it was not made for; then it is no activation.
+    # A foreign function may raise anything on numbers that it was not made for: no activation then.
     except Exception:
         return None
     if whole.shape != numbers.shape or not all(_agree(*trial) for trial in trials):
         return None
     proportional = _agree(whole, slope * numbers)
-    return Acting(function, label, slope if proportional else None, _agree(doubled, 2 * whole), detached)
+    return Acting(
+        function,
+        label,
+        slope=slope if proportional else None,
+        homogeneous=_agree(doubled, 2 * whole),
+        detached=detached,
+    )
 
 
 def _agree(left: torch.Tensor, right: torch.Tensor) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from depthscale.practice.sites import Chain, Hop
     from depthscale.theory.meanfield import MeanField
 
-__all__ = ["Band", "Theory", "predict"]
+__all__ = ["Band", "Theory", "predict", "representative"]
 
 # One unit of one layer of one sampled network, forwards and backwards: about 1.5e-7 s on one core.
 UNITS_PER_SECOND = 6.0e6
@@ -152,7 +152,7 @@ def predict(
         gradient_factor=factor,
         bands=bands,
         band_nets=nets,
-        representative=_representative(fields),
+        representative=_median_layer(fields),
         notes=notes + tuple(chain.notes),
     )
 
@@ -200,7 +200,8 @@ def _gradients(
     end = float(measurement.gradient[0, last])
     if chain.gradient_reason is not None or not (math.isfinite(end) and end > 0):
         return None, None
-    norms = end * np.exp(_sum_from_end(np.log(factor)))
+    with np.errstate(over="ignore"):
+        norms = end * np.exp(_sum_from_end(np.log(factor)))
     end_eps = float(measurement.gradient_eps[0, last])
     if not math.isfinite(end_eps):
         return norms, None
@@ -248,7 +249,16 @@ def _bands(
     return bands, nets
 
 
-def _representative(fields: Sequence[MeanField]) -> MeanField:
+def representative(chain: Chain) -> MeanField:
+    """The layer of the median sigma_w, sigma_b and drop of a chain.
+
+    Raises:
+        InputError: when theory has no layer for an activation of the chain.
+    """
+    return _median_layer([_field(hop) for hop in _usable_hops(chain)[0]])
+
+
+def _median_layer(fields: Sequence[MeanField]) -> MeanField:
     """Return the hop of the commonest activation with the medians of sigma_w, sigma_b and drop.
 
     The last hop, into the readout, often has a scale of its own and is left out where there are

@@ -41,13 +41,12 @@ from depthscale.practice.findings import (
     init_values,
     log,
     phase_evidence,
-    reach,
     signal_evidence,
     text,
 )
 from depthscale.practice.growth import growth
 
-SIGNAL_FADING, SIGNAL_LOST = 6.0, 8.0
+LITTLE_LEFT, SIGNAL_FADING, SIGNAL_LOST = 2.0, 6.0, 8.0
 GRADIENT_DRIFTS, GRADIENT_LOST = 6.0, 12.0
 PHASE_CERTAIN, PHASE_LIKELY = 6.0, 2.0
 DEAD_MANY, DEAD_ALL = 0.6, 0.99
@@ -139,12 +138,12 @@ def _propagation(case: Case) -> list[Finding]:
     phase = (faded and abs(drift) > PHASE_LIKELY) or abs(drift) > PHASE_CERTAIN
     strong = gone or abs(drift) > GRADIENT_LOST
     findings = []
-    if faded and _dropout_limits(case):
+    if fading is not None and _dropout_limits(case):
         findings.append(_dropout_limited(case, theory.drop, gone, fading))
     elif phase and drift > 0:
-        findings.append(_chaotic(case, strong, drift, fading))
+        findings.append(_chaotic(case, strong, _first_below(survival, LITTLE_LEFT)))
     elif phase:
-        findings.append(_ordered(case, strong, drift, fading))
+        findings.append(_ordered(case, strong, fading))
     if fading is not None:
         remedy = (findings[0].fix, findings[0].fix_values) if findings else None
         findings.append(_signal_lost(case, gone, fading, left, remedy))
@@ -161,7 +160,7 @@ def _dropout_limits(case: Case) -> bool:
     return theory.drop > limit
 
 
-def _dropout_limited(case: Case, drop: float, gone: bool, place: int | None) -> Finding:
+def _dropout_limited(case: Case, drop: float, gone: bool, index: int) -> Finding:
     scale = case.scale("correlation")
     limit = case.advice.max_drop if case.advice else Undefined("no advice was asked for")
     values: Values = {}
@@ -172,9 +171,9 @@ def _dropout_limited(case: Case, drop: float, gone: bool, place: int | None) -> 
     return case.finding(
         "dropout_limited",
         gone,
-        _place(case, place),
-        f"Dropout limits the depth: at drop {text(drop)} the masks outweigh the input after "
-        f"about {reach(case, place)} of {case.depth} layers",
+        _place(case, index),
+        f"Dropout limits the depth: at drop {text(drop)} the masks outweigh the input from "
+        f"{_where(case, index)}",
         evidence=signal_evidence(case) | {"drop": drop},
         predicted_depth_scale=scale,
         fix=fix + ("" if case.critical_already else init_hint(case, " and retune: ")),
@@ -182,16 +181,18 @@ def _dropout_limited(case: Case, drop: float, gone: bool, place: int | None) -> 
     )
 
 
-def _chaotic(case: Case, strong: bool, drift: float, lost: int | None) -> Finding:
-    factor = math.exp(drift / (case.depth - 1))
-    place = _place(case, 0 if lost is None else lost)
+def _chaotic(case: Case, strong: bool, apart: int | None) -> Finding:
+    factor = _slope(case)
+    until = (
+        "" if apart is None else f" until, from {_where(case, apart)}, they have little in common"
+    )
     steady = ", although the length of its signal is steady" if _steady_length(case) else ""
     return case.finding(
         "chaotic",
         strong,
-        place,
-        f"The network is chaotic: a small misalignment of two inputs grows by {text(factor)} a "
-        f"layer, {text(math.exp(min(drift, 700.0)))}-fold over {case.depth} layers{steady}",
+        _place(case, apart),
+        f"The network is chaotic: it drives similar inputs apart by a factor {text(factor)} a "
+        f"layer{until}{steady}",
         evidence=signal_evidence(case) | phase_evidence(case, factor),
         predicted_depth_scale=case.scale("correlation"),
         fix=init_fix(case),
@@ -199,17 +200,17 @@ def _chaotic(case: Case, strong: bool, drift: float, lost: int | None) -> Findin
     )
 
 
-def _ordered(case: Case, strong: bool, drift: float, lost: int | None) -> Finding:
-    factor = math.exp(drift / (case.depth - 1))
-    scale = case.scale("correlation")
+def _ordered(case: Case, strong: bool, lost: int | None) -> Finding:
+    factor = _slope(case)
+    until = "" if lost is None else f" until, from {_where(case, lost)}, all of them look the same"
     return case.finding(
         "ordered",
         strong,
         _place(case, lost),
-        f"The network is ordered: the difference between inputs shrinks by {text(factor)} a layer, "
-        f"so all inputs look alike after about {reach(case, lost)} of {case.depth} layers",
+        f"The network is ordered: it shrinks the difference between inputs to {text(factor)} of it "
+        f"a layer{until}",
         evidence=signal_evidence(case) | phase_evidence(case, factor),
-        predicted_depth_scale=scale,
+        predicted_depth_scale=case.scale("correlation"),
         fix=init_fix(case),
         fix_values=init_values(case),
     )
@@ -227,8 +228,8 @@ def _signal_lost(
         "signal_lost",
         gone,
         place,
-        f"The difference between inputs is {word} from layer {case.names[place]!r} on "
-        f"({index + 1} of {case.depth}): at the end only {text(math.exp(-left))} of it is left",
+        f"The difference between inputs is {word} from {_where(case, index)}: at the end only "
+        f"{text(math.exp(-left))} of it is left",
         evidence=signal_evidence(case)
         | {"survival": math.exp(-left), "threshold": math.exp(-SIGNAL_LOST)},
         predicted_depth_scale=scale,
@@ -369,7 +370,7 @@ def _length_drift(case: Case) -> list[Finding]:
 
 def _off_theory(case: Case) -> list[Finding]:
     apart = departures(case)
-    if not apart:
+    if not apart or any(found.severity == "problem" for found in _dead(case)):
         return []
     what = " and ".join(apart)
     return [
@@ -399,6 +400,16 @@ def _no_theory(case: Case) -> list[Finding]:
             fix="read the measured curves; the verdict reports only what is beyond doubt in them",
         )
     ]
+
+
+def _slope(case: Case) -> float:
+    """The slope of the misalignment map at the typical layer."""
+    return 1.0 if case.theory is None else float(np.median(case.theory.slope))
+
+
+def _where(case: Case, index: int) -> str:
+    """The index-th layer of the chain in words."""
+    return f"layer {case.names[case.places[index]]!r} on ({index + 1} of {case.depth})"
 
 
 def _place(case: Case, index: int | None) -> int | None:
@@ -447,7 +458,8 @@ def _outside(measured: np.ndarray, band: tuple[np.ndarray, np.ndarray]) -> np.nd
     centre, half = (low + high) / 2, np.maximum((high - low) / 2, 0.15)
     usable = np.isfinite(measured) & (measured > 1e-13) & np.isfinite(centre)
     logs = np.log(np.where(usable, measured, 1.0))
-    return usable & (np.abs(logs - centre) > 2 * half)
+    outside: np.ndarray = usable & (np.abs(logs - centre) > 2 * half)
+    return outside
 
 
 RULES = (

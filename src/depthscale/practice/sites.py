@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
-from depthscale.practice.graph import Graph, drop_either
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.dropout import _DropoutNd
+
+from depthscale.practice.events import Event, ModuleCall, Ref, Trace
+from depthscale.practice.graph import Graph, Path, drop_either
+from depthscale.practice.pointwise import probe
+from depthscale.practice.trace import trace_model, unwrap
 from depthscale.practice.weights import module_weights
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from depthscale.practice.graph import Path
-    from depthscale.practice.trace import Event, ModuleCall, Ref, Trace
 
 _SHARE_COVERED = 2 / 3
 _IRREGULAR = 1.5
@@ -86,8 +87,8 @@ class Chain:
 class Site:
     """A layer and how to reach it in a run: the key of the event (or module return) to watch.
 
-    ``activation`` acts on the signal of the event ``activation_key``; ``unit_axis`` is the dimension
-    of that signal which tells units (channels, features) apart.
+    ``activation`` acts on the signal of the event ``activation_key``; ``unit_axis`` is the
+    dimension of that signal which tells units (channels, features) apart.
     """
 
     layer: Layer
@@ -118,9 +119,9 @@ class WeightLayer:
     drop_after: float
 
 
-def sites_of(trace: Trace, model: nn.Module | None = None, graph: Graph | None = None) -> tuple[
-    Site, ...
-]:
+def sites_of(
+    trace: Trace, model: nn.Module | None = None, graph: Graph | None = None
+) -> tuple[Site, ...]:
     """Everything that a measurement looks at, in order of execution."""
     graph = graph or Graph(trace, model)
     found: list[tuple[int, int, Site]] = []
@@ -128,18 +129,18 @@ def sites_of(trace: Trace, model: nn.Module | None = None, graph: Graph | None =
         if event.weight is not None or event.kind == "fused":
             end = graph.output_of(event)
             found.append((end.index, 0, _weight_site(graph, event, end)))
+    taken = set(graph.names.values())
     for depth, call in enumerate(_blocks(graph)):
         assert call.output is not None  # _blocks keeps calls with an output only
         width = math.prod(trace.events[call.output[0]].shape) // trace.batch
-        layer = Layer(0, _call_name(call), "block", width, 0, None, 0.0, None, None)
+        name = _call_name(call) + (" (output)" if _call_name(call) in taken else "")
+        layer = Layer(0, name, "block", width, 0, None, 0.0, None, None)
         found.append((call.last, 1 + depth, Site(layer, call.key, call.output)))
     found.sort(key=lambda item: item[:2])
     return tuple(_numbered(site, index) for index, (_, _, site) in enumerate(found))
 
 
 def _numbered(site: Site, index: int) -> Site:
-    from dataclasses import replace
-
     return replace(site, layer=replace(site.layer, index=index))
 
 
@@ -220,15 +221,15 @@ def recognise_chain(trace: Trace, model: nn.Module | None = None) -> Chain | str
     return _chain(graph, run, hops, reasons, places)
 
 
-def _hop(
-    graph: Graph, event: Event, places: dict[Ref, int]
-) -> tuple[int, Hop, Path] | str | None:
+def _hop(graph: Graph, event: Event, places: dict[Ref, int]) -> tuple[int, Hop, Path] | str | None:
     """The hop that ends at a weight operation, why it is none, or None at the first layer."""
     use, name = event.weight, graph.names[event.index]
     assert use is not None
     end = graph.output_of(event)
     if use.kind not in ("linear", "conv"):
         return f"`{name}` is of kind {use.kind}"
+    if not event.parents:
+        return f"what feeds `{name}` does not come from the input in a way that can be seen"
     if use.sigma_w is None or len(event.parents) != 1:
         return f"`{name}` takes its weights or bias from the input of the model"
     path = graph.walk_back(event.parents[0])
@@ -260,8 +261,6 @@ def _hop(
 
 
 def _identity() -> nn.Module:
-    from torch import nn
-
     return nn.Identity()
 
 
@@ -339,6 +338,8 @@ def _gradient_reason(graph: Graph, events: list[Event], paths: list[Path]) -> st
             for user in graph.consumers.get(ref, []):
                 if user.index not in allowed:
                     return f"the output of `{name}` also feeds another operation (`{user.name}`)"
+        if not all(graph.events[ref[0]].differentiable for ref in inner):
+            return f"what follows `{name}` runs under torch.no_grad"
         acting = path.before or path.after
         if acting is not None and acting.detached:
             return f"gradients are stopped after `{name}` (detach)"
@@ -354,8 +355,6 @@ def weight_layers(
     call); without, in order of registration, where only modules are seen: an activation that is
     called as a function stays unknown (None). The model is left as it was.
     """
-    from depthscale.practice.trace import trace_model, unwrap
-
     model = unwrap(model)[0]
     if inputs is None:
         return _registered_layers(model)
@@ -394,16 +393,11 @@ def weight_layers(
 
 
 def _is_weight_module(module: nn.Module) -> bool:
-    from torch import nn
-    from torch.nn.modules.conv import _ConvNd
-
     return isinstance(module, nn.Linear | _ConvNd)
 
 
 def _registered_layers(model: nn.Module) -> tuple[WeightLayer, ...]:
     """Weight modules in order of registration, with the leaf modules between them."""
-    from dataclasses import replace
-
     found: list[WeightLayer] = []
     before: tuple[Any, str | None, float] = (None, None, 0.0)
     for name, module in model.named_modules():
@@ -427,11 +421,6 @@ def _with_module(
     before: tuple[Any, str | None, float], module: nn.Module
 ) -> tuple[Any, str | None, float]:
     """Add a leaf module to what acts between two weight modules."""
-    from torch import nn
-    from torch.nn.modules.dropout import _DropoutNd
-
-    from depthscale.practice.pointwise import probe
-
     acting, name, drop = before
     if isinstance(module, _DropoutNd):
         return acting, name, drop_either(drop, float(module.p))

@@ -75,7 +75,8 @@ def signal_statistics(rows: torch.Tensor, *, batch: int, pairs: int) -> Signal:
 
 
 def _norms(rows: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.vector_norm(rows.double() / scale[:, None], dim=1)
+    norms: torch.Tensor = torch.linalg.vector_norm(rows.double() / scale[:, None], dim=1)
+    return norms
 
 
 def _pairs(
@@ -146,4 +147,3 @@ def unit_fractions(
     shape[unit_axis] = -1
     stuck = (slope.abs() < flat) & (out != 0) & alive.reshape(shape)
     return dead, float(stuck.double().mean())
-

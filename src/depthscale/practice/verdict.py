@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,11 +81,16 @@ def judge(
     (False, ['chaotic', 'gradient_exploding'])
     """
     case = Case(measurement, theory, theory_reason, advice)
-    findings = not_finite(case) or [finding for rule in RULES for finding in rule(case)]
+    findings = not_finite(case) or _distinct(finding for rule in RULES for finding in rule(case))
     findings.sort(key=lambda found: (found.severity != "problem", ORDER.index(found.code)))
     healthy = all(found.severity != "problem" for found in findings)
     sentence = _sentence(case, findings, healthy)
     return Verdict(sentence, tuple(findings), headlines(case), healthy)
+
+
+def _distinct(findings: Iterable[Finding]) -> list[Finding]:
+    """Each finding once: a layer of zero weights shows both forwards and backwards."""
+    return list({(found.code, found.layer): found for found in findings}.values())
 
 
 def _sentence(case: Case, findings: list[Finding], healthy: bool) -> str:
@@ -97,9 +103,10 @@ def _sentence(case: Case, findings: list[Finding], healthy: bool) -> str:
     eps = case.measurement.eps[0, case.places]
     rise = case.gradient_growth()
     size = "keeps its norm" if rise is None else _change(rise.total / 2)
+    plural = "" if case.depth == 1 else "s"
     ending = "" if case.theory is not None else " (measured only: no theory is drawn)"
     return (
-        f"Healthy: inputs can still be told apart after {case.depth} layers (misalignment "
+        f"Healthy: inputs can still be told apart after {case.depth} layer{plural} (misalignment "
         f"{text(eps[0])} at the first, {text(eps[-1])} at the last) and the gradient "
         f"{size} on the way back{ending}."
     )
@@ -135,7 +142,7 @@ def headlines(case: Case) -> tuple[Headline, ...]:
             "Misalignment of input pairs at the last layer",
             "1 - cosine",
             end,
-            none if theory is None else float(theory.eps[-1]),
+            none if theory is None else _known(float(theory.eps[-1])),
             basis,
             "" if end else silent,
         ),
@@ -196,14 +203,16 @@ def _rate_band(values: np.ndarray) -> Band | None:
 
 def _predicted_misalignment(theory: Theory, hops: int) -> Quantity:
     rise = growth(theory.eps[: hops + 1])
-    return Undefined("the predicted misalignment is zero") if rise is None else _factor(rise.rate)
+    if rise is None:
+        return Undefined("the predicted misalignment is zero")
+    return math.exp(float(rise.rate.value))
 
 
 def _predicted_gradient(theory: Theory, hops: int) -> Quantity:
     if theory.gradient is None:
         return Undefined("no gradient curve is predicted for this chain")
-    return math.exp(float(np.log(theory.gradient_factor[:hops]).mean()))
+    return _known(math.exp(float(np.log(theory.gradient_factor[:hops]).mean())))
 
 
-def _factor(rate: Band) -> float:
-    return math.exp(float(rate.value))
+def _known(value: float) -> Quantity:
+    return value if math.isfinite(value) else Undefined("the prediction is not finite")

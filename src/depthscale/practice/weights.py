@@ -19,9 +19,10 @@ class WeightUse:
     ``kind`` is "linear", "conv", "conv_transpose" or "einsum"; ``rows`` counts independent units
     (output features or channels); ``rows_last`` says that rows are columns of the stored tensor.
     ``sigma_w^2 = fan_in mean(W^2)``, ``sigma_b^2 = mean(b^2)``; both None where the weights are
-    computed from the input. ``owners`` and ``bias_owners`` name the parameters behind them. ``irregularity`` is
-    ``m tr((W W^T)^2) / tr(W W^T)^2`` over its value ``1 + m/n`` for independent entries of an m x n
-    matrix: about 1 for any independent draw, below for orthogonal, well above for trained weights.
+    computed from the input. ``owners`` and ``bias_owners`` name the parameters behind them.
+    ``irregularity`` is ``m tr((W W^T)^2) / tr(W W^T)^2`` over its value ``1 + m/n`` for independent
+    entries of an m x n matrix: about 1 for any independent draw, below for orthogonal ones, well
+    above for trained weights.
     ``tensor`` and ``bias`` are dropped when the description is stored.
     """
 
@@ -66,7 +67,7 @@ def root_mean_square(tensor: torch.Tensor) -> float:
         return 0.0
     flat = tensor.detach().flatten()
     flat = flat.cpu() if flat.device.type == "mps" else flat
-    norms = [torch.linalg.vector_norm(part.double()) for part in flat.split(1 << 22)]
+    norms = [torch.linalg.vector_norm(part.double()) for part in torch.split(flat, 1 << 22)]
     return float(torch.linalg.vector_norm(torch.stack(norms))) / math.sqrt(flat.numel())
 
 
@@ -246,13 +247,11 @@ def _orthogonal_scale(matrix: torch.Tensor, limit: int = 64) -> float | None:
     return math.sqrt(square) if torch.allclose(gram, target, atol=1e-2 * square) else None
 
 
-def _orthogonal(
-    values: torch.Tensor, scale: float, generator: torch.Generator
-) -> torch.Tensor:
+def _orthogonal(values: torch.Tensor, scale: float, generator: torch.Generator) -> torch.Tensor:
     matrix = values.flatten(1)
     long, short = max(matrix.shape), min(matrix.shape)
     normal = torch.randn(long, short, generator=generator, dtype=torch.float64)
     basis, upper = torch.linalg.qr(normal)
     basis = scale * basis * upper.diagonal().sign()
     drawn = basis if matrix.shape[0] == long else basis.T
-    return drawn.reshape(values.shape).to(values.dtype)
+    return torch.as_tensor(drawn).reshape(values.shape).to(values.dtype)

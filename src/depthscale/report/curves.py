@@ -115,7 +115,9 @@ def limits(figure: Figure) -> tuple[float, float]:
         high = float(values.max())
         low = max(float(values.min()), high * 10.0**-FLOOR_DECADES)
         air = max((high / low) ** 0.06, 1.15)
-        return low / air, high * air
+        # Away from the ends of double precision, where the air itself would over- or underflow.
+        low = min(max(low / air, 1e-300), 1e300)
+        return low, min(max(high * air, 10 * low), 1e307)
     if values.size == 0:
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())
@@ -136,7 +138,7 @@ def ticks(low: float, high: float, log: bool) -> list[tuple[float, str]]:
 
     >>> [text for _, text in ticks(1e-7, 2.0, log=True)]
     ['10⁻⁶', '10⁻⁴', '10⁻²', '1']
-    >>> [text for _, text in ticks(0.0, 1.1, log=False)]
+    >>> [text for _, text in ticks(0.0, 1.0, log=False)]
     ['0', '0.2', '0.4', '0.6', '0.8', '1']
     """
     if not log:

@@ -88,7 +88,7 @@
       const row = rows.get(layer);
       const parts = plot.dataset.columns.split(" ").filter((key) => key in column && cellText(row, key) !== "–")
         .map((key) => `${heads[column[key]].textContent} ${cellText(row, key)}`);
-      return `layer ${layer} ${cellText(row, "name")}: ${parts.join(", ")}`;
+      return `layer ${layer} (${cellText(row, "name")}): ${parts.join(", ")}`;
     };
     const point = (layer) => {
       for (const plot of plots) {

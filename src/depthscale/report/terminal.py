@@ -237,12 +237,10 @@ def _row(texts: Sequence[str], columns: Sequence[Column], picked: Sequence[int])
 
 def _finding(finding: Finding, same_as: Finding | None, width: int, paint: Any) -> list[str]:
     problem = finding.severity == "problem"
-    title = _title(finding)
     where = f" at layer {shorten(clean(finding.layer), 40)}" if finding.layer is not None else ""
-    mark = "✗" if problem else "▲"
-    lines = [
-        paint(f"{mark} {clean(finding.severity)}: {title}{where}", "red" if problem else "yellow")
-    ]
+    mark, style = ("✗", "red") if problem else ("▲", "yellow")
+    head = f"{mark} {clean(finding.severity)}: {_title(finding)}{where}"
+    lines = [paint(line, style) for line in _wrap(head, width, "", "  ")]
     lines += _wrap(clean(finding.summary), width, "  ", "  ")
     facts = [f"{name} {plain_powers(text)}" for name, text in evidence_facts(finding.evidence)]
     if is_number(finding.predicted_depth_scale):

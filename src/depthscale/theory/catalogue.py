@@ -16,8 +16,8 @@ from scipy import special
 
 from depthscale.answers import InputError
 from depthscale.theory import closed
-from depthscale.theory.activation import Activation, Parity
 from depthscale.theory.closed import ClosedForm
+from depthscale.theory.function import Activation, Parity
 from depthscale.theory.gaussian import Array
 
 Maker = Callable[..., Activation]
@@ -187,7 +187,10 @@ def relu6() -> Activation:
 @_entry
 def hardsigmoid() -> Activation:
     """``clip(x/6 + 1/2, 0, 1)``."""
-    return piecewise_linear("hardsigmoid", (-3.0, 3.0), (0.0, 1 / 6, 0.0), at_zero=0.5)
+    base = piecewise_linear("hardsigmoid", (-3.0, 3.0), (0.0, 1 / 6, 0.0), at_zero=0.5)
+    return base.with_functions(
+        lambda x: np.clip(x / 6 + 0.5, 0.0, 1.0), lambda x: np.where(np.abs(x) < 3, 1 / 6, 0.0)
+    )
 
 
 @_entry
@@ -432,7 +435,7 @@ def gelu_tanh() -> Activation:
     k, c = math.sqrt(2 / math.pi), 0.044715
 
     def parts(x: Array) -> tuple[Array, Array, Array]:
-        y = k * (x + c * x**3)
+        y = k * x * (1 + c * x * x)
         return _expit(2 * y), _sech2(y), k * (1 + 3 * c * x * x)
 
     def derivative(x: Array) -> Array:
@@ -446,7 +449,7 @@ def gelu_tanh() -> Activation:
 
     return _smooth(
         "gelu_tanh",
-        lambda x: x * _expit(2 * k * (x + c * x**3)),
+        lambda x: x * _expit(2 * k * x * (1 + c * x * x)),
         derivative,
         second,
         3.0,
@@ -458,37 +461,38 @@ def gelu_tanh() -> Activation:
 def mish() -> Activation:
     """``x tanh(softplus(x))``."""
 
-    def gate(x: Array) -> tuple[Array, Array]:
-        """``tanh(softplus(x))`` and its slope, from the exponential that cannot overflow."""
-        e = np.exp(-np.abs(x))
-        up = x > 0
-        top = np.where(up, 1 + 2 * e, e * (e + 2))
-        bottom = np.where(up, 1 + 2 * e + 2 * e * e, e * (e + 2) + 2)
-        # 1 - w^2 = (1 - w)(1 + w), 1 - w = 2/(n^2 + 2n + 2)
-        short = np.where(up, 2 * e * e, 2.0) / bottom
-        w = top / bottom
-        return w, short * (1 + w) * _expit(x)
+    def gate(x: Array) -> Array:
+        """``tanh(softplus(x)) = m/(m + 2)`` with ``m = n (n + 2)``, ``n = exp(x)``."""
+        n = np.exp(np.minimum(x, 40.0))
+        m = n * (n + 2)
+        return np.asarray(m / (m + 2))
 
-    def derivative(x: Array) -> Array:
-        w, dw = gate(x)
-        return w + x * dw
+    def gate_slope(x: Array) -> Array:
+        """``(1 - gate^2)/(1 + exp(-x))``, from ``1 - gate = 2/(m + 2)``."""
+        n = np.exp(np.minimum(x, 40.0))
+        m = n * (n + 2)
+        return np.asarray(4 * (m + 1) / (m + 2) ** 2 * (n / (1 + n)))
 
     def second(x: Array) -> Array:
-        w, dw = gate(x)
-        s = _expit(x)
-        return 2 * dw + x * dw * (1 - s - 2 * w * s)
+        s, slope = _expit(x), gate_slope(x)
+        return 2 * slope + x * slope * (1 - s - 2 * gate(x) * s)
 
-    return _smooth("mish", lambda x: x * gate(x)[0], derivative, second, 2.0)
+    return _smooth(
+        "mish", lambda x: x * gate(x), lambda x: gate(x) + x * gate_slope(x), second, 2.0
+    )
 
 
 @_entry
 def tanhshrink() -> Activation:
     """``x - tanh(x)``."""
+
+    def series(y: Array) -> Array:
+        """``1 - tanh(x)/x`` with ``y = x^2 < 0.0025``: the next term is below 1e-15 of it."""
+        return y * (1 / 3 - y * (2 / 15 - y * (17 / 315 - y * (62 / 2835 - y * 1382 / 155925))))
+
     return _smooth(
         "tanhshrink",
-        lambda x: np.where(
-            np.abs(x) < 0.02, x**3 / 3 - 2 * x**5 / 15 + 17 * x**7 / 315, x - np.tanh(x)
-        ),
+        lambda x: np.where(np.abs(x) < 0.05, x * series(x * x), x - np.tanh(x)),
         lambda x: np.tanh(x) ** 2,
         lambda x: 2 * np.tanh(x) * _sech2(x),
         2.0,

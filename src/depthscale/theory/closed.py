@@ -151,7 +151,7 @@ class Wave:
         mixed = np.exp(apart - total) - (np.exp(-2 * q1) + np.exp(-2 * q2)) / 2
         aligned = -np.exp(apart - total) * np.expm1(-apart)
         echo = np.where(q1 == q2, aligned, mixed)
-        return (-np.expm1(-apart) + sign * echo) / 2
+        return np.asarray((-np.expm1(-apart) + sign * echo) / 2)
 
     def slope_gap(self, q1: Array, q2: Array, eps: Array) -> Array:
         return Wave(not self.odd).gap(q1, q2, eps)

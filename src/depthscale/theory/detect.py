@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthscale.answers import InputError
-from depthscale.theory.activation import Activation, Parity
+from depthscale.theory.function import Activation, Parity
 from depthscale.theory.gaussian import Array, Function
 
 _NODES = 16

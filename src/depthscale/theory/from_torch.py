@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from depthscale.answers import InputError
-from depthscale.theory.activation import Activation, activation
 from depthscale.theory.gaussian import Array, Function
 
 # class or function name -> how its catalogue name is spelled from the module's attributes
@@ -69,19 +68,18 @@ def is_torch(spec: Any) -> bool:
     )
 
 
-def recognise(spec: Any) -> Activation | None:
-    """The built-in activation that a stock torch module or function is, or None."""
+def spelling(spec: Any) -> str | None:
+    """The catalogue's name for a stock torch module or function, or None."""
     import torch
 
     if isinstance(spec, torch.nn.Module):
         kind = type(spec)
         if kind.__module__.startswith("torch.nn") and kind.__name__ in _SPELLED:
-            return activation(_SPELLED[kind.__name__](spec))
+            return _SPELLED[kind.__name__](spec)
         if kind.__name__ == "Softmax" or kind.__name__ == "GLU":
             raise InputError(f"{kind.__name__} mixes units: it is not an elementwise activation")
         return None
-    name = getattr(spec, "__name__", "")
-    return activation(_FUNCTIONS[name]) if name in _FUNCTIONS else None
+    return _FUNCTIONS.get(getattr(spec, "__name__", ""))
 
 
 def _single(weight: Any) -> float:

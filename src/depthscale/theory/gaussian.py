@@ -187,7 +187,7 @@ class _Layout(NamedTuple):
 
     sign: int  # v = sign sqrt(q2) (alpha s - beta t): -1 for eps > 1, so that beta <= alpha
     inner: int  # grade of the inner rule
-    outer: int  # grade of the outer rule; -1 for the half-line Gauss rule
+    outer: int  # grade of the outer rule; -n for the half-line Gauss rule of n nodes
     crossings: int  # places where a break of u passes a break of v
     moving: bool  # marks follow the breaks of u and of v; otherwise they stay at the centres
     close: bool  # u - v is small on the scale of the function
@@ -225,12 +225,14 @@ class _Pairs:
         equal = (self.sigma1 == self.sigma2) & swappable
         crossings = np.sum(self._crossings(slice(None), shape) < REACH, axis=-1)
         wide = spread * REACH > shape.scale / 2
+        # in t the inner integral is even and smooth, or has a |t|^3 where a break lies
+        simple = -16 if shape.breaks else -12
         close = equal & (self.sign > 0) & (spread * REACH < 5e-3 * np.minimum(shape.scale, sigma))
         key = np.stack(
             [
                 self.sign,
                 _grade(sigma, shape.scale),
-                np.where(wide | (crossings > 0), _grade(spread, shape.scale), -1),
+                np.where(wide | (crossings > 0), _grade(spread, shape.scale), simple),
                 crossings,
                 wide | (len(shape.breaks) > 0),
                 close,
@@ -294,7 +296,7 @@ class _Pairs:
     def _outer(self, index: NDArray[np.intp], layout: _Layout, shape: Shape) -> tuple[Array, Array]:
         """Nodes ``t`` and weights, each (pairs, outer nodes) or (1, outer nodes)."""
         if layout.outer < 0:
-            t, weight = (x[None] for x in _half_normal(_OUTER_NODES))
+            t, weight = (x[None] for x in _half_normal(-layout.outer))
         else:
             marks = self._crossings(index, shape)[:, : layout.crossings]
             marks = np.concatenate([np.zeros((len(index), 1)), marks], axis=-1)
@@ -306,8 +308,6 @@ class _Pairs:
 
 
 # Nodes --------------------------------------------------------------------------------------------
-
-_OUTER_NODES = 16
 
 # (reach Y of the sinh map, nodes a cell) by grade. Gauss-Legendre in y on [0, Y] with a pole at
 # imaginary distance pi/2 converges like rho^(-2n), rho = b + sqrt(b^2 + 1), b = pi/Y.

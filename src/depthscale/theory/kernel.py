@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
-from depthscale.theory.activation import Activation
 from depthscale.theory.closed import ClosedForm
+from depthscale.theory.function import Activation
 from depthscale.theory.gaussian import Array, expectation, gap
 
 

@@ -139,7 +139,7 @@ class MeanField:
     --------
     >>> tanh = MeanField("tanh", sigma_w=1.7, sigma_b=0.3, drop=0.1)
     >>> round(tanh.q, 4), round(tanh.depth_scale.correlation, 2)
-    (0.6794, 4.36)
+    (1.6487, 3.94)
     """
 
     activation: Activation

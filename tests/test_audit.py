@@ -1,0 +1,408 @@
+"""Audits of real models: the main case, its remedy, healthy and awkward networks, the record."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from depthscale.answers import InputError
+from depthscale.example import chaotic_mlp
+from depthscale.practice.audit import Audit, NotTrainable, audit
+from depthscale.practice.data import digits
+from depthscale.practice.initialisation import critical_init_
+from zoo import ZOO, Specimen
+
+DIGITS = digits().inputs[:128]
+
+
+def mlp(
+    activation: Callable[[], nn.Module], depth: int, width: int = 128, drop: float = 0.0
+) -> nn.Sequential:
+    """A chain of ``depth`` layers with weights, as torch initialises it."""
+    modules: list[nn.Module] = [nn.Linear(64, width)]
+    for _ in range(depth - 2):
+        modules += [activation(), nn.Dropout(drop), nn.Linear(width, width)]
+    return nn.Sequential(*modules, activation(), nn.Dropout(drop), nn.Linear(width, 10))
+
+
+def drawn(model: nn.Module, weight: float, bias: float = 0.0, seed: int = 0) -> nn.Module:
+    """The model with sigma_w^2 = ``weight`` and sigma_b^2 = ``bias`` in every layer."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            scale = math.sqrt(weight / module.weight[0].numel())
+            nn.init.normal_(module.weight, 0.0, scale, generator=generator)
+            nn.init.normal_(module.bias, 0.0, math.sqrt(bias), generator=generator)
+    return model
+
+
+def codes(result: Audit) -> list[str]:
+    return [found.code for found in result.verdict.findings]
+
+
+@pytest.fixture(scope="module")
+def chaotic() -> Audit:
+    return audit(chaotic_mlp(), DIGITS, name="bundled")
+
+
+def test_the_main_case_is_chaotic_and_its_gradient_explodes(chaotic: Audit):
+    assert codes(chaotic)[:2] == ["chaotic", "gradient_exploding"]
+    assert not chaotic.healthy
+    assert "although the length of its signal is steady" in chaotic.verdict.sentence
+    assert chaotic.verdict.findings[0].evidence["chi"] == pytest.approx(1.31, abs=0.01)
+    exploding = chaotic.verdict.findings[1].evidence
+    # The measured factor per layer against chi_1 = 1.3116; its interval comes from the scatter of
+    # 59 steps (0.02), and the estimated sigma_w is known to 1/sqrt(2 n^2) per layer.
+    assert exploding["factor_per_layer"] == pytest.approx(1.31, abs=0.05)
+    assert float(exploding["factor_per_layer_low"]) > 1.2
+    values = chaotic.verdict.findings[0].fix_values
+    assert values["sigma_w"] == pytest.approx(math.sqrt(1.7609546396), rel=1e-8)
+    assert values["sigma_b"] == pytest.approx(math.sqrt(0.05), rel=1e-12)
+
+
+def test_theory_and_measurement_of_the_main_case_agree(chaotic: Audit):
+    theory, found = chaotic.theory, chaotic.measurement
+    assert theory is not None
+    assert theory.depth == 61
+    assert theory.gradient is not None
+    # Finite-width noise of ln eps near its fixed point is about sqrt(2/256), of ln G about
+    # sqrt(4 * 60/256) = 1; both with room for 3 deviations.
+    assert np.abs(np.log(found.eps[0, :60] / theory.eps[:60])).max() < 0.3
+    assert np.abs(np.log(found.gradient[0] / theory.gradient)).max() < 3.0
+    assert np.abs(np.log(found.length[0, :60] / theory.length[:60])).max() < 0.3
+
+
+def test_the_remedy_of_the_main_case_works():
+    model = chaotic_mlp()
+    critical_init_(model, DIGITS, seed=0)
+    result = audit(model, DIGITS)
+    assert result.healthy
+    assert result.verdict.findings == ()
+    result.assert_trainable()
+
+
+def test_an_audit_takes_at_most_four_passes_and_leaves_no_trace(chaotic: Audit):
+    assert chaotic.measurement.passes <= 4
+    model = mlp(nn.ReLU, 4, drop=0.1).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    audit(model, DIGITS, reinit=2)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def critical_conv() -> tuple[nn.Module, torch.Tensor]:
+    stack = [m for _ in range(6) for m in (nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1))]
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), *stack, nn.ReLU(), nn.Flatten(), nn.Linear(1024, 10)
+    )
+    return drawn(model, 2.0), DIGITS.reshape(-1, 1, 8, 8)
+
+
+HEALTHY: dict[str, Callable[[], tuple[nn.Module, torch.Tensor]]] = {
+    "critical tanh, 60 layers": lambda: (drawn(mlp(nn.Tanh, 60, 256), 1.7609546, 0.05), DIGITS),
+    "He ReLU, 10 layers": lambda: (drawn(mlp(nn.ReLU, 10), 2.0), DIGITS),
+    "torch ReLU, 3 layers": lambda: (mlp(nn.ReLU, 3), DIGITS),
+    "torch tanh, 3 layers": lambda: (mlp(nn.Tanh, 3), DIGITS),
+    "torch GELU, 3 layers": lambda: (mlp(nn.GELU, 3), DIGITS),
+    "torch ReLU, 4 layers, half dropped": lambda: (mlp(nn.ReLU, 4, drop=0.5), DIGITS),
+    "He convolutions": critical_conv,
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_healthy_chains(name: str):
+    torch.manual_seed(1)
+    model, inputs = HEALTHY[name]()
+    result = audit(model, inputs)
+    assert result.theory is not None
+    assert result.verdict.findings == ()
+    assert result.verdict.sentence.startswith("Healthy")
+
+
+def test_fresh_networks_are_not_called_sick_by_their_noise():
+    # Narrow and deep enough that single networks stray far from infinite width. In 280 trials
+    # beforehand none was called unhealthy, a rate below 1 % (95 %); 20 here fail by chance with a
+    # probability below 20 %, and the seeds are fixed.
+    for seed in range(10):
+        narrow = audit(drawn(mlp(nn.ReLU, 10, 32), 2.0, seed=seed), DIGITS, seed=seed)
+        assert narrow.healthy
+        tanh = audit(drawn(mlp(nn.Tanh, 20, 64), 1.76, 0.05, seed=seed), DIGITS, seed=seed)
+        assert tanh.healthy
+        assert "off_theory" not in codes(narrow) + codes(tanh)
+
+
+class Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.body = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(0.1), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.body(self.norm(x))
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, 32)
+        layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+        self.body = nn.TransformerEncoder(layer, 4)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(self.embed(x.reshape(-1, 8, 8))).mean(1))
+
+
+def vision_transformer() -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
+        image_size=8, patch_size=2, num_channels=1, num_labels=10, hidden_dropout_prob=0.1,
+    )  # fmt: skip
+    return transformers.ViTForImageClassification(config)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (lambda: nn.Sequential(nn.Linear(64, 64), *map(Block, [64] * 6), nn.Linear(64, 10)), (64,)),
+        (
+            lambda: nn.Sequential(nn.Linear(64, 64), *map(Block, [64] * 20), nn.Linear(64, 10)),
+            (64,),
+        ),
+        (Encoder, (64,)),
+        (vision_transformer, (1, 8, 8)),
+    ],
+    ids=["residual", "deep residual", "encoder", "ViT"],
+)
+def test_normalised_residual_models_are_healthy_and_get_no_theory(
+    build: Callable[[], nn.Module], shape: tuple[int, ...]
+):
+    torch.manual_seed(0)
+    result = audit(build(), DIGITS.reshape(-1, *shape))
+    assert codes(result) == ["no_theory"]
+    assert result.healthy
+    assert result.theory is None
+    assert result.theory_reason
+    assert "no theory is drawn" in result.verdict.sentence
+
+
+def test_batch_norm_without_shortcuts_explodes_and_no_weight_scale_is_advised():
+    # Gradients of such networks grow by pi/(pi - 1) = 1.467 a layer (1902.08129), in the squared
+    # norm of a wide ReLU network and a large batch. 40 layers: steps between Linear layers.
+    torch.manual_seed(0)
+    body = [m for _ in range(40) for m in (nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 128))]
+    result = audit(nn.Sequential(nn.Linear(64, 128), *body), DIGITS)
+    exploding = result.verdict.findings[0]
+    assert exploding.code == "gradient_exploding"
+    assert exploding.evidence["factor_per_layer"] == pytest.approx(1.467, abs=0.06)
+    assert "residual" in exploding.fix
+    assert "weight_factor" not in exploding.fix_values
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
+def test_torch_defaults_lose_the_signal_in_depth(activation: Callable[[], nn.Module]):
+    torch.manual_seed(0)
+    model = mlp(activation, 20)
+    result = audit(model, DIGITS)
+    assert codes(result)[:2] == ["ordered", "signal_lost"]
+    assert "gradient_vanishing" in codes(result)
+    critical_init_(model, DIGITS, seed=0)
+    assert audit(model, DIGITS).healthy
+
+
+def test_dropout_limits_and_its_remedy():
+    model = drawn(mlp(nn.ReLU, 20, 256, drop=0.2), 1.6)
+    result = audit(model, DIGITS)
+    limited = result.verdict.findings[0]
+    assert limited.code == "dropout_limited"
+    limit = float(limited.fix_values["max_drop"])
+    assert 0.02 < limit < 0.05
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = limit
+    critical_init_(model, DIGITS, seed=0)
+    assert audit(model, DIGITS).verdict.findings == ()
+    # In evaluation mode nothing is dropped, so nothing limits.
+    assert "dropout_limited" not in codes(audit(model, DIGITS, mode="eval"))
+
+
+def train(model: nn.Module, steps: int = 300) -> None:
+    torch.manual_seed(0)
+    data = digits()
+    assert data.targets is not None
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(steps):
+        rows = torch.randint(0, len(data), (64,))
+        loss = nn.functional.cross_entropy(model(data.inputs[rows]), data.targets[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+def test_a_trained_network_is_recognised_as_off_theory():
+    torch.manual_seed(3)
+    model = mlp(nn.ReLU, 5)
+    train(model)
+    result = audit(model, DIGITS)
+    assert "off_theory" in codes(result)
+    assert result.healthy
+
+
+def test_dead_silent_and_saturated_networks():
+    dead = drawn(mlp(nn.ReLU, 6), 2.0)
+    nn.init.constant_(dead[3].bias, -50.0)
+    assert codes(audit(dead, DIGITS))[0] == "dead"
+    silent = drawn(mlp(nn.ReLU, 6), 2.0)
+    nn.init.zeros_(silent[-1].weight)
+    nn.init.zeros_(silent[-1].bias)
+    result = audit(silent, DIGITS)
+    assert codes(result) == ["zero_weights"]
+    assert result.healthy
+    assert "saturated" in codes(audit(drawn(mlp(nn.Tanh, 5), 400.0), DIGITS))
+
+
+def test_overflow_is_named_by_layer_and_half_precision_is_understood():
+    loud = drawn(mlp(nn.ReLU, 12), 1e6).half()
+    result = audit(loud, DIGITS)
+    assert codes(result) == ["not_finite"]
+    assert result.theory is None
+    assert result.verdict.findings[0].fix_values["sigma_w"] == pytest.approx(math.sqrt(2.0))
+    json.dumps(result.to_dict(), allow_nan=False)
+    assert audit(drawn(mlp(nn.Tanh, 12), 1.76, 0.05).bfloat16(), DIGITS).healthy
+
+
+def test_an_activation_without_theory_gets_the_reason():
+    class Step(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.sign(x)
+
+    result = audit(mlp(Step, 4), DIGITS)
+    assert result.theory is None
+    assert result.advice is None
+    assert "jumps in value" in str(result.theory_reason)
+
+
+@pytest.mark.parametrize("specimen", ZOO, ids=lambda specimen: specimen.name)
+def test_every_awkward_model_gets_a_verdict_and_a_record(specimen: Specimen):
+    torch.manual_seed(0)
+    result = audit(specimen.build(), specimen.inputs())
+    assert (result.theory is not None) == specimen.theory
+    assert result.healthy
+    assert result.verdict.sentence
+    record = json.loads(result.to_json())
+    assert record["schema"] == "depthscale.audit/1"
+    assert result.to_xarray().sizes["layer"] == len(result.measurement.layers)
+    if specimen.layers:
+        assert specimen.layers == tuple(layer["name"] for layer in record["layers"])
+
+
+KEYS = {
+    "schema", "name", "healthy", "verdict", "findings", "headlines", "layers", "measurement",
+    "theory", "theory_reason", "advice", "provenance", "reasons",
+}  # fmt: skip
+
+
+def numbers_and_texts(tree: Any) -> None:
+    if isinstance(tree, dict):
+        assert all(isinstance(key, str) for key in tree)
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for part in tree:
+            numbers_and_texts(part)
+        return
+    assert tree is None or isinstance(tree, str | bool | int | float)
+    if isinstance(tree, float):
+        assert math.isfinite(tree)
+
+
+def test_the_record_is_plain_stable_and_exact(chaotic: Audit):
+    record = chaotic.to_dict()
+    assert set(record) == KEYS
+    numbers_and_texts(record)
+    assert json.loads(chaotic.to_json()) == record
+    assert record["measurement"]["eps"][0][3] == chaotic.measurement.eps[0, 3]
+    assert record["findings"][0]["code"] == "chaotic"
+    # What is missing is null with its reason: no activation follows the readout.
+    assert record["measurement"]["dead"][0][-1] is None
+    assert "activation" in record["reasons"]["measurement.dead"]
+    assert record["advice"]["depth_scale"] is None
+    assert "critical" in record["reasons"]["advice.depth_scale"]
+    assert set(record["theory"]["representative"]) >= {"q", "chi", "depth_scale"}
+
+
+def test_the_dataset_has_dimensions_units_and_provenance(chaotic: Audit, tmp_path: Path):
+    import xarray as xr
+
+    dataset = chaotic.to_xarray()
+    assert dict(dataset.sizes) == {"repeat": 1, "layer": 61}
+    assert all("units" in variable.attrs for variable in dataset.data_vars.values())
+    assert dataset.attrs["schema"] == "depthscale.audit/1"
+    assert json.loads(dataset.attrs["provenance"])["seed"] == 0
+    assert dataset["theory_eps"].dims == ("layer",)
+    assert float(dataset["band_eps_low"][5]) <= float(dataset["band_eps_high"][5])
+    # Every attribute is of a kind that files can hold.
+    path = tmp_path / "audit.nc"
+    dataset.to_netcdf(path)
+    with xr.open_dataset(path) as back:
+        assert np.array_equal(back["eps"].values, dataset["eps"].values)
+
+
+def test_assert_trainable_tells_what_and_how(chaotic: Audit):
+    with pytest.raises(NotTrainable) as caught:
+        chaotic.assert_trainable()
+    text = str(caught.value)
+    assert isinstance(caught.value, AssertionError)
+    assert text.startswith("bundled: The network is chaotic")
+    assert "gradient_exploding" in text
+    assert "sigma_w = 1.327" in text
+
+
+def test_text_and_page(chaotic: Audit, tmp_path: Path):
+    text = str(chaotic)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "chaotic" in text
+    chaotic.to_html(tmp_path / "page.html")
+    assert "chaotic" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_repeats_give_the_scatter_between_initialisations():
+    result = audit(drawn(mlp(nn.ReLU, 8), 2.0), DIGITS, reinit=6)
+    assert result.measurement.eps.shape[0] == 7
+    end, _, gradient = result.verdict.headlines
+    assert end.basis == gradient.basis == "6 initialisations"
+    assert gradient.band is not None
+    # He initialisation keeps the gradient: ln of the factor per layer is 0 within 4 standard errors
+    # of 6 networks, each sqrt(5/128/6) = 0.08 for its 6 steps.
+    assert math.log(float(gradient.band.value)) == pytest.approx(0.0, abs=4 * 0.08 / math.sqrt(6))
+
+
+def test_results_repeat_and_do_not_depend_on_global_state():
+    model = drawn(mlp(nn.Tanh, 6, drop=0.1), 1.5, 0.05)
+    torch.manual_seed(1)
+    one = audit(model, DIGITS, seed=4).to_dict()
+    torch.manual_seed(2)
+    two = audit(model, DIGITS, seed=4).to_dict()
+    for record in (one, two):
+        del record["provenance"]["seconds"]
+    assert one == two
+
+
+def test_settings_are_checked():
+    with pytest.raises(InputError, match="band_nets"):
+        audit(mlp(nn.Tanh, 3), DIGITS, band_nets=-1)
+    assert audit(mlp(nn.Tanh, 3), DIGITS, band_nets=0).verdict.healthy

@@ -1,0 +1,426 @@
+"""The rules of the verdict on made-up numbers: every finding, and every silence that matters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from depthscale.answers import InputError, Undefined
+from depthscale.practice.advice import Advice, advise
+from depthscale.practice.findings import ORDER
+from depthscale.practice.growth import growth, over_repeats
+from depthscale.practice.measure import Measurement
+from depthscale.practice.prediction import Theory, predict, representative
+from depthscale.practice.verdict import Verdict, judge
+from depthscale.theory.criticality import critical_point
+from depthscale.theory.meanfield import MeanField, propagate
+from made_up import blank, chain, change, exact
+
+CRITICAL = critical_point("tanh", sigma_b=math.sqrt(0.05))
+
+
+def tanh(sigma_w_squared: float, sigma_b_squared: float = 0.05, drop: float = 0.0) -> MeanField:
+    return MeanField(
+        "tanh", sigma_w=math.sqrt(sigma_w_squared), sigma_b=math.sqrt(sigma_b_squared), drop=drop
+    )
+
+
+def relu(drop: float = 0.0, sigma_w_squared: float = 2.0) -> MeanField:
+    return MeanField("relu", sigma_w=math.sqrt(sigma_w_squared * (1 - drop)), drop=drop)
+
+
+def judged(
+    state: MeanField,
+    depth: int,
+    *,
+    q: float = 0.6,
+    eps: float = 0.3,
+    measurement: Measurement | None = None,
+    depth_for_drop: int | None = None,
+) -> tuple[Verdict, Theory]:
+    measured = exact(state, depth, q, eps) if measurement is None else measurement
+    theory = predict(measured, chain(state, depth), band_nets=16)
+    advice = advise(state.activation, drop=state.drop, depth=depth_for_drop)
+    return judge(measured, theory, advice=advice), theory
+
+
+def codes(verdict: Verdict) -> list[str]:
+    return [found.code for found in verdict.findings]
+
+
+def test_growth_of_a_pure_exponential_is_exact_and_blind_to_scale():
+    values = 3.7e-5 * np.exp(0.25 * np.arange(30))
+    rise = growth(values)
+    assert rise is not None
+    assert float(rise.rate.value) == pytest.approx(0.25, rel=1e-12)
+    assert rise.total == pytest.approx(0.25 * 29, rel=1e-12)
+    assert float(rise.rate.high) - float(rise.rate.low) < 1e-12
+    again = growth(1e200 * values)
+    assert again is not None
+    assert float(again.rate.value) == pytest.approx(0.25, rel=1e-12)
+
+
+def test_growth_interval_covers_the_rate_of_a_random_walk():
+    # The logarithm of a gradient walks at random over the layers. 600 walks of 40 steps: a true
+    # 95 % interval covers 95 +- 0.9 % of them; 3.3 deviations leave an error rate of 0.1 %.
+    rng = np.random.default_rng(5)
+    covered = 0
+    for _ in range(600):
+        walk = np.cumsum(rng.normal(0.1, 0.3, 41))
+        rise = growth(np.exp(walk))
+        assert rise is not None
+        covered += float(rise.rate.low) <= 0.1 <= float(rise.rate.high)
+    assert abs(covered / 600 - 0.95) < 3.3 * math.sqrt(0.95 * 0.05 / 600)
+
+
+def test_growth_skips_what_is_not_positive_and_counts_the_gap():
+    values = np.exp(0.5 * np.arange(8))
+    values[3], values[5] = np.nan, 0.0
+    rise = growth(values)
+    assert rise is not None
+    assert float(rise.rate.value) == pytest.approx(0.5, rel=1e-12)
+    assert rise.hops == 7
+    assert growth(np.array([1.0, np.nan, 0.0])) is None
+
+
+def test_one_step_has_no_interval():
+    rise = growth(np.array([1.0, 5.0]))
+    assert rise is not None
+    assert math.isinf(float(rise.rate.high))
+    assert not rise.significant
+    assert math.isinf(float(over_repeats([1.0]).high))
+
+
+@pytest.mark.parametrize(
+    ("state", "q"),
+    [
+        (tanh(1.0), 0.19359252),
+        (tanh(2.0), 0.72176187),
+        (tanh(2.0, drop=0.05), 0.79139213),
+        (relu(drop=0.1), 1.0),
+    ],
+)
+def test_survival_falls_by_the_correlation_depth_scale(state: MeanField, q: float):
+    # The law behind the thresholds, in the ordered phase, in chaos and with dropout: one factor e
+    # per depth scale once the transients are over (eight scales in, to 1e-3).
+    scale = float(state.depth_scale.correlation)
+    depth = math.ceil(8 * scale) + 2
+    survival = predict(exact(state, depth, q, 0.5), chain(state, depth), band_nets=0).survival
+    rate = -math.log(survival[-1] / survival[-2])
+    assert rate == pytest.approx(1 / scale, rel=2e-3)
+    assert survival[0] == 1.0
+    assert np.all(np.diff(survival) < 0)
+
+
+def test_survival_falls_as_a_power_at_criticality():
+    # eps = 1/(1/eps_0 + a l) gives S = 2/((1 + x)(2 + x)) with x = a eps_0 l; the map is not quite
+    # its quadratic part, so a fifth is allowed.
+    state = MeanField("tanh", sigma_w=float(CRITICAL.sigma_w), sigma_b=math.sqrt(0.05))
+    amplitude = float(state.universality.amplitude)
+    measured = exact(state, 200, float(CRITICAL.q), 0.1)
+    survival = predict(measured, chain(state, 200), band_nets=0).survival
+    x = amplitude * 0.1 * 199
+    assert survival[-1] == pytest.approx(2 / ((1 + x) * (2 + x)), rel=0.2)
+
+
+def test_the_slope_of_scale_free_layers_is_what_dropout_keeps():
+    state = relu(drop=0.2, sigma_w_squared=3.0)
+    theory = predict(exact(state, 6, 1.7, 0.4), chain(state, 6), band_nets=0)
+    assert theory.slope == pytest.approx(np.full(5, 0.8), rel=1e-12)
+    assert theory.gradient_factor == pytest.approx(np.full(5, 1.5), rel=1e-12)
+
+
+def test_the_gradient_curve_ends_at_the_measured_last_layer():
+    state = tanh(3.0)
+    measured = change(exact(state, 12, 1.0, 0.3), gradient=np.full(12, 7.0))
+    theory = predict(measured, chain(state, 12), band_nets=0)
+    assert theory.gradient is not None
+    assert theory.gradient[-1] == 7.0
+    steps = theory.gradient[:-1] / theory.gradient[1:]
+    assert steps == pytest.approx(theory.gradient_factor, rel=1e-12)
+
+
+def test_the_mean_over_unequal_pairs_is_predicted_not_the_map_of_their_mean():
+    # Pairs at eps 0.05 and 0.75 in equal parts: mean 0.4, deviation 0.35, which two starts one
+    # deviation either side of the mean represent exactly.
+    state = tanh(1.76)
+    ends = [np.asarray(propagate([state] * 9, 0.57, 0.57, eps).eps) for eps in (0.05, 0.75)]
+    truth = (ends[0] + ends[1]) / 2
+    error = np.full(10, 0.35 / math.sqrt(64))
+    measured = change(exact(state, 10, 0.57, 0.4), eps=truth, eps_error=error)
+    theory = predict(measured, chain(state, 10), band_nets=0)
+    assert theory.eps == pytest.approx(truth, rel=1e-9)
+
+
+def test_bands_hold_the_infinite_width_curve_and_narrow_with_width():
+    state = tanh(1.76)
+    half = {}
+    for width in (64, 1024):
+        measured = exact(state, 12, 0.57, 0.3, width)
+        theory = predict(measured, chain(state, 12, width), band_nets=64)
+        for name in ("length", "eps", "gradient"):
+            low, high = theory.bands[name]
+            assert np.all(low <= high)
+        low, high = theory.bands["eps"]
+        half[width] = float(np.log(high[-1] / low[-1]))
+        assert low[-1] < theory.eps[-1] < high[-1]
+    # Width 16 times larger: fluctuations 4 times smaller. A 5-95 % range from 64 networks is known
+    # to about 12 %, the ratio of two to 17 %: three deviations are 0.5 to 1.5 times.
+    assert 2.0 < half[64] / half[1024] < 6.0
+
+
+def test_a_zero_last_layer_is_left_out_and_an_unusable_start_is_refused():
+    state = tanh(1.76)
+    whole = chain(state, 5)
+    hops = (*whole.hops[:-1], replace(whole.hops[-1], sigma_w=0.0))
+    theory = predict(exact(state, 5, 0.57, 0.3), replace(whole, hops=hops), band_nets=0)
+    assert theory.layers == (0, 1, 2, 3)
+    dead = change(exact(state, 5, 0.57, 0.3), length=np.zeros(5))
+    with pytest.raises(InputError, match="length"):
+        predict(dead, whole)
+
+
+def test_the_representative_is_the_median_layer_without_the_readout():
+    state = tanh(1.76)
+    whole = chain(state, 6)
+    hops = (replace(whole.hops[0], sigma_w=9.0), *whole.hops[1:-1])
+    hops = (*hops, replace(whole.hops[-1], sigma_w=0.1))
+    middle = representative(replace(whole, hops=hops))
+    assert middle.sigma_w == state.sigma_w
+
+
+def test_chaos_is_seen_although_the_length_is_steady():
+    verdict, theory = judged(tanh(3.58, 0.0), 60, q=1.8)
+    assert codes(verdict)[:2] == ["chaotic", "gradient_exploding"]
+    assert not verdict.healthy
+    chaotic, exploding = verdict.findings[:2]
+    assert float(theory.slope[30]) == pytest.approx(1.31, abs=0.005)  # chi_1 of the brief
+    assert chaotic.evidence["chi"] == pytest.approx(1.31, abs=0.005)
+    assert "chaotic" in verdict.sentence
+    assert "steady" in verdict.sentence
+    # The fix is the critical point of 1912.09132 at sigma_b^2 = 0.05.
+    for found in (chaotic, exploding):
+        assert found.severity == "problem"
+        assert found.fix_values["sigma_w"] == pytest.approx(math.sqrt(1.7609546396), rel=1e-9)
+        assert found.fix_values["sigma_b"] == pytest.approx(math.sqrt(0.05), rel=1e-12)
+        assert found.depth == 60
+    assert exploding.predicted_depth_scale == pytest.approx(1 / math.log(1.3116), rel=1e-3)
+    assert exploding.evidence["total_log"] == pytest.approx(58 * math.log(1.3116), rel=1e-3)
+
+
+def test_order_is_seen_and_the_layer_where_the_signal_is_lost():
+    state = tanh(1.0)
+    verdict, theory = judged(state, 60, q=0.19359252)
+    assert codes(verdict) == ["ordered", "signal_lost", "gradient_vanishing"]
+    lost = verdict.findings[1]
+    # At the latest after six depth scales of 3.627 layers.
+    assert lost.layer is not None
+    index = int(lost.layer.removeprefix("fc"))
+    assert theory.survival[index] < math.exp(-6) < theory.survival[index - 1]
+    assert index <= math.ceil(6 * 3.62697562)
+    assert lost.predicted_depth_scale == pytest.approx(3.62697562, rel=1e-7)
+
+
+def test_dropout_is_named_where_it_sets_the_depth():
+    state = relu(drop=0.1)
+    verdict, _ = judged(state, 30, q=1.0, depth_for_drop=30)
+    assert codes(verdict) == ["dropout_limited", "signal_lost"]
+    limited = verdict.findings[0]
+    assert limited.predicted_depth_scale == pytest.approx(2.27403432, rel=1e-7)
+    limit = limited.fix_values["max_drop"]
+    assert isinstance(limit, float)
+    # The law of the fix: at that drop nothing is found any more.
+    assert judged(relu(drop=limit), 30, q=1.0, depth_for_drop=30)[0].findings == ()
+
+
+def test_dropout_is_not_blamed_for_a_network_that_is_ordered_anyway():
+    state = tanh(1.0, drop=0.001)
+    verdict, _ = judged(state, 60, q=0.2, depth_for_drop=60)
+    assert codes(verdict)[0] == "ordered"
+
+
+def test_drifting_gradients_of_scale_free_layers_do_not_lose_the_signal():
+    verdict, _ = judged(relu(sigma_w_squared=6.0), 20, q=1.0)
+    assert codes(verdict) == ["gradient_exploding", "length_drift"]
+    assert verdict.findings[0].fix_values["sigma_w"] == pytest.approx(math.sqrt(2.0), rel=1e-12)
+
+
+def test_a_collapse_without_theory_is_found_when_it_is_steady():
+    eps = 0.5 * np.exp(-0.5 * np.arange(30))
+    verdict = judge(change(blank(30), eps=eps), None, theory_reason="it is special")
+    assert codes(verdict) == ["signal_lost", "no_theory"]
+    assert verdict.findings[0].severity == "problem"
+    assert verdict.findings[0].layer == "fc13"  # the first below exp(-6) of the start
+
+
+def test_gradients_without_theory():
+    falling = np.exp(0.5 * np.arange(40))
+    verdict = judge(change(blank(40), gradient=falling), None, theory_reason="it is special")
+    assert codes(verdict) == ["gradient_vanishing", "no_theory"]
+    assert not verdict.healthy
+    factor = verdict.findings[0].fix_values["weight_factor"]
+    # Weights scaled by this change the squared gradient by exp(0.5) a layer.
+    assert factor == pytest.approx(math.exp(0.25), rel=1e-9)
+
+
+def test_no_gradient_dead_and_silent_layers():
+    verdict = judge(change(blank(6), gradient=np.r_[0, 0, 0, 1, 1, 1.0]), None, theory_reason="x")
+    assert codes(verdict)[0] == "gradient_vanishing"
+    assert verdict.findings[0].layer == "fc3"
+    verdict = judge(
+        change(blank(6), dead=np.r_[0, 0.5, 1.0, 0, 0, np.nan]), None, theory_reason="x"
+    )
+    assert codes(verdict)[0] == "dead"
+    assert verdict.findings[0].layer == "fc2"
+    silent = judge(change(blank(6), zero=np.r_[0, 0, 0, 1, 1, 1.0]), None, theory_reason="x")
+    assert codes(silent)[0] == "dead"
+    assert silent.findings[0].layer == "fc3"
+
+
+def test_not_finite_stops_every_other_rule():
+    measured = change(blank(5), length=np.r_[1, 1, np.inf, np.nan, np.nan], eps=np.full(5, np.nan))
+    verdict = judge(replace(measured, nonfinite_at="fc2"), None, theory_reason="x")
+    assert codes(verdict) == ["not_finite"]
+    assert verdict.findings[0].layer == "fc2"
+    assert not verdict.healthy
+
+
+def test_saturation():
+    verdict = judge(change(blank(4), saturated=np.r_[0.1, 0.8, 0.97, 0]), None, theory_reason="x")
+    assert codes(verdict)[0] == "saturated"
+    assert verdict.findings[0].layer == "fc2"
+    assert not verdict.healthy
+
+
+@pytest.mark.parametrize(
+    ("state", "depth", "q"),
+    [
+        (MeanField("tanh", float(CRITICAL.sigma_w), math.sqrt(0.05)), 60, 0.57),
+        (relu(), 10, 1.0),
+        (relu(), 50, 1.0),
+        (tanh(2.0), 60, 0.72),
+        (MeanField("relu", math.sqrt(1 / 3), 0.05), 3, 0.1),
+        (relu(drop=0.5), 4, 1.0),
+    ],
+)
+def test_healthy_chains_have_no_finding(state: MeanField, depth: int, q: float):
+    verdict, _ = judged(state, depth, q=q, depth_for_drop=depth)
+    assert verdict.findings == ()
+    assert verdict.healthy
+    assert verdict.sentence.startswith("Healthy")
+
+
+def test_what_finite_width_does_to_gradients_is_no_fault_of_the_weights():
+    # ln G of a critical network drifts by -kap l/(2n): 60 layers of width 20 come to about -6, in
+    # the band of such networks. It is a warning at most, and the advice is width.
+    state = MeanField("tanh", float(CRITICAL.sigma_w), math.sqrt(0.05))
+    rng = np.random.default_rng(1)
+    steps = rng.normal(-0.13, 0.4, 59)
+    gradient = np.exp(np.r_[np.cumsum(steps[::-1])[::-1], 0.0])
+    measured = change(exact(state, 60, 0.57, 0.3, 20), gradient=gradient)
+    theory = predict(measured, chain(state, 60, 20), band_nets=64)
+    verdict = judge(measured, theory, advice=advise("tanh"))
+    assert verdict.healthy
+    drifting = [found for found in verdict.findings if found.code == "gradient_vanishing"]
+    assert drifting
+    assert "wider" in drifting[0].fix
+
+
+def test_scattered_gradients_are_no_trend():
+    # Layers of different kinds, as inside transformer blocks: large steps both ways, no rate.
+    gradient = np.exp(np.r_[7.0, np.tile([5.0, -4.0, 3.0, 0.0], 8)])
+    verdict = judge(change(blank(33), gradient=gradient), None, theory_reason="residual")
+    assert codes(verdict) == ["no_theory"]
+    assert verdict.healthy
+
+
+def test_a_single_drop_of_the_misalignment_is_no_collapse():
+    # A class token after a patch embedding: eps falls once by a factor 1000 and then stays.
+    eps = np.r_[0.9, np.full(30, 9e-4)]
+    verdict = judge(change(blank(31), eps=eps), None, theory_reason="attention")
+    assert codes(verdict) == ["no_theory"]
+
+
+def test_half_of_all_units_dead_is_what_aligned_inputs_do():
+    assert judge(change(blank(5), dead=np.full(5, 0.55)), None, theory_reason="x").healthy
+    narrow = change(blank(5, width=10), dead=np.full(5, 0.8))
+    assert "dead" not in codes(judge(narrow, None, theory_reason="x"))
+    wide = change(blank(5), dead=np.full(5, 0.8))
+    assert codes(judge(wide, None, theory_reason="x"))[0] == "dead"
+
+
+def test_zero_weights_are_a_caution_not_a_problem():
+    measured = change(blank(4), gradient=np.r_[0, 0, 0, 1.0], zero=np.r_[0, 0, 0, 1.0])
+    last = replace(measured.layers[-1], sigma_w=0.0)
+    measured = replace(measured, layers=(*measured.layers[:-1], last))
+    verdict = judge(measured, None, theory_reason="x")
+    assert codes(verdict) == ["zero_weights", "no_theory"]
+    assert verdict.healthy
+
+
+def test_trained_weights_are_judged_by_the_measurement():
+    # The scales say ordered, the measured curves are flat: the theory is set aside.
+    state = tanh(1.0)
+    measured = replace(blank(40), eps_error=np.zeros((1, 40)))
+    theory = predict(measured, chain(state, 40), band_nets=16)
+    verdict = judge(measured, theory, advice=advise("tanh"))
+    assert codes(verdict) == ["off_theory"]
+    assert verdict.healthy
+
+
+def test_problems_come_first_and_causes_before_symptoms():
+    measured = change(exact(tanh(3.58, 0.0), 60, 1.8, 0.3), saturated=np.full(60, 0.8))
+    verdict, _ = judged(tanh(3.58, 0.0), 60, q=1.8, measurement=measured)
+    severities = [found.severity for found in verdict.findings]
+    assert severities == sorted(severities, key=lambda word: word != "problem")
+    assert all(found.code in ORDER for found in verdict.findings)
+    assert verdict.sentence.count(";") == 1  # what happens; the change
+
+
+def test_a_critical_network_is_not_told_to_become_critical():
+    state = MeanField("relu", math.sqrt(2.0))
+    verdict, _ = judged(state, 300, q=1.0)
+    assert codes(verdict) == ["signal_lost"]
+    assert "residual" in verdict.findings[0].fix
+    assert verdict.findings[0].fix_values == {}
+
+
+def test_advice_without_a_critical_point_says_so():
+    state = MeanField("softplus", 1.0)
+    measured = exact(state, 30, 0.9, 0.3)
+    advice = advise("softplus")
+    assert isinstance(advice, Advice)
+    verdict = judge(measured, predict(measured, chain(state, 30), band_nets=0), advice=advice)
+    assert not verdict.healthy
+    assert "sigma_b^2 < 0" in verdict.findings[0].fix
+
+
+def test_headlines_hold_measured_and_predicted_numbers():
+    verdict, theory = judged(tanh(3.58, 0.0), 60, q=1.8)
+    lines = {line.key: line for line in verdict.headlines}
+    assert list(lines) == ["misalignment_end", "misalignment_growth", "gradient_growth"]
+    assert lines["misalignment_end"].predicted == pytest.approx(float(theory.eps[-1]))
+    assert lines["gradient_growth"].predicted == pytest.approx(1.3116, abs=1e-3)
+    assert lines["gradient_growth"].band is not None
+    bare = judge(blank(4), None, theory_reason="because").headlines[0]
+    assert isinstance(bare.predicted, Undefined)
+    assert bare.predicted.reason == "because"
+
+
+def test_headlines_range_over_initialisations_when_there_are_some():
+    rng = np.random.default_rng(0)
+    rows = blank(10)
+    gradient = np.exp(0.2 * np.arange(10)[::-1] + rng.normal(0, 0.05, (9, 10)))
+    many = replace(
+        rows,
+        eps=np.abs(0.3 + rng.normal(0, 0.01, (9, 10))),
+        eps_error=np.full((9, 10), 0.01),
+        gradient=gradient,
+    )
+    line = judge(many, None, theory_reason="x").headlines[2]
+    assert line.basis == "8 initialisations"
+    assert line.band is not None
+    assert float(line.band.low) < math.exp(0.2) < float(line.band.high)
