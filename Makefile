@@ -48,11 +48,11 @@ $(VENV)/.pip: constraints.txt
 	@touch $@
 
 $(VENV)/.core: $(VENV)/.pip pyproject.toml
-	@echo "Installing depthscale (once; about 1.5 GB, one to three minutes)"
+	@echo "Installing depthscale into $(VENV) (once; 1.4 GB or more, a minute or more)"
 	@$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.pip pyproject.toml
-	@echo "Installing depthscale with its test tools (once; about 2 GB, two to four minutes)"
+	@echo "Installing depthscale and its test tools into $(VENV) (once; 1.8 GB or more, minutes)"
 	@$(INSTALL) --group dev --editable .
 	@touch $(VENV)/.core $@

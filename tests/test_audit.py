@@ -297,6 +297,14 @@ def test_an_activation_without_theory_gets_the_reason():
     assert "jumps in value" in str(result.theory_reason)
 
 
+def test_a_signal_that_dies_at_infinite_width_gets_no_curve():
+    torch.manual_seed(0)
+    result = audit(mlp(nn.Softshrink, 8), DIGITS)
+    assert result.theory is None
+    assert "vanishes or overflows" in str(result.theory_reason)
+    assert codes(result)[0] == "dead"
+
+
 @pytest.mark.parametrize("specimen", ZOO, ids=lambda specimen: specimen.name)
 def test_every_awkward_model_gets_a_verdict_and_a_record(specimen: Specimen):
     torch.manual_seed(0)

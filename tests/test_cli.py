@@ -75,8 +75,8 @@ def run(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     Path("models.py").write_text(MODELS)
 
-    def command(*arguments: str) -> tuple[int, str, str]:
-        code = cli.main(arguments)
+    def command(line: str) -> tuple[int, str, str]:
+        code = cli.main(line.split())
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
@@ -88,8 +88,8 @@ def run(capsys, tmp_path, monkeypatch):
 def answer(run):
     """Run the command with --json; return the exit code and the one object on standard output."""
 
-    def command(*arguments: str) -> tuple[int, dict]:
-        code, out, _ = run(*arguments, "--json")
+    def command(line: str) -> tuple[int, dict]:
+        code, out, _ = run(f"{line} --json")
 
         def refuse(constant: str):
             raise AssertionError(f"{constant} is not JSON")
@@ -99,10 +99,10 @@ def answer(run):
     return command
 
 
-def separate(*arguments: str, **options) -> subprocess.Popen:
+def separate(line: str, **options) -> subprocess.Popen:
     """Start the command in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "depthscale", *arguments],
+        [sys.executable, "-m", "depthscale", *line.split()],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -152,10 +152,10 @@ class TestPackage:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("command", [(), ("audit",), ("theory",), ("critical",), ("phase",)])
+    @pytest.mark.parametrize("command", ["", "audit", "theory", "critical", "phase"])
     def test_has_an_example_and_the_exit_codes(self, run, capsys, command):
         with pytest.raises(SystemExit) as ended:
-            run(*command, "--help")
+            run(f"{command} --help")
         assert ended.value.code == 0
         text = capsys.readouterr().out
         assert "examples:\n  depthscale " in text
@@ -164,7 +164,7 @@ class TestHelp:
 
     def test_audit_says_that_code_is_run(self, run, capsys):
         with pytest.raises(SystemExit):
-            run("audit", "--help")
+            run("audit --help")
         assert "The model's code is run" in capsys.readouterr().out
 
     def test_examples_parse(self):
@@ -184,7 +184,7 @@ class TestHelp:
             run("--version")
         assert not ended.value.code
         assert capsys.readouterr().out.startswith("depthscale 0.")
-        code, out, err = run()
+        code, out, err = run("")
         assert (code, out) == (2, "")
         assert "usage: depthscale" in err
 
@@ -192,7 +192,7 @@ class TestHelp:
 class TestTheory:
     def test_json_is_the_library_to_the_last_digit(self, answer):
         code, found = answer(
-            *"theory --activation tanh --sigma-w 1.409 --sigma-b 0.3162 --drop 0.0001".split()
+            "theory --activation tanh --sigma-w 1.409 --sigma-b 0.3162 --drop 0.0001"
         )
         field = MeanField("tanh", sigma_w=1.409, sigma_b=0.3162, drop=0.0001)
         assert code == 0
@@ -206,26 +206,26 @@ class TestTheory:
         assert found["universality"]["amplitude"] == field.universality.amplitude
 
     def test_what_does_not_exist_is_null_with_its_reason(self, answer):
-        code, found = answer("theory", "--activation", "tanh", "--sigma-w", "0.5")
+        code, found = answer("theory --activation tanh --sigma-w 0.5")
         assert code == 1
         assert found["q"] is None
         assert "vanish" in found["reasons"]["q"]
 
     def test_trajectory(self, answer, run):
         options = "theory --activation relu --sigma-w 1.4 --sigma-b 0.1 --depth 5 --eps0 0.5 --q0 2"
-        _, found = answer(*options.split())
+        _, found = answer(options)
         path = MeanField("relu", sigma_w=1.4, sigma_b=0.1).trajectory(5, q0=2.0, eps0=0.5)
         assert found["trajectory"]["eps"] == path.eps.tolist()
         assert found["trajectory"]["q1"] == path.q1.tolist()
-        code, out, _ = run(*options.split())
+        code, out, _ = run(options)
         assert code == 0
         assert "depth scale, in layers" in out
         assert max(len(line) for line in out.splitlines()) <= 100
 
     def test_a_function_from_a_file(self, answer):
         Path("act.py").write_text("import numpy as np\ndef double(x): return 2 * np.tanh(x)\n")
-        _, mine = answer("theory", "--activation", "act.py:double", "--sigma-w", "0.75")
-        _, same = answer("theory", "--activation", "tanh", "--sigma-w", "1.5")
+        _, mine = answer("theory --activation act.py:double --sigma-w 0.75")
+        _, same = answer("theory --activation tanh --sigma-w 1.5")
         # 2 tanh with half the weights is tanh; found numerically, hence not to the last digit.
         assert mine["q"] == pytest.approx(same["q"], rel=1e-9)
         assert mine["chi"] == pytest.approx(same["chi"], rel=1e-7)
@@ -233,7 +233,7 @@ class TestTheory:
 
 class TestCritical:
     def test_json_is_the_library_to_the_last_digit(self, answer):
-        code, found = answer(*"critical --activation tanh --sigma-b 0.3162 --drop 0".split())
+        code, found = answer("critical --activation tanh --sigma-b 0.3162 --drop 0")
         point = critical_point("tanh", sigma_b=0.3162)
         assert code == 0
         assert found["exists"] is True
@@ -248,41 +248,38 @@ class TestCritical:
         ("options", "said"),
         [
             ("--activation softplus --sigma-b 0.1", "sigma_b^2 < 0"),
-            ("--activation sigmoid", "sigma_b^2 < 0"),
             ("--activation tanh", "take sigma_b > 0"),
             ("--activation gelu --q 1", "unstable"),
             ("--activation sign --sigma-b 0.1", "jumps in value"),
         ],
     )
     def test_none_is_a_finding_with_a_reason(self, answer, run, options, said):
-        code, found = answer("critical", *options.split())
+        code, found = answer(f"critical {options}")
         assert code == 1
         assert found["exists"] is False
         assert found["sigma_w"] is None
         assert said in found["reason"]
-        code, out, err = run("critical", *options.split())
+        code, out, err = run(f"critical {options}")
         assert (code, err) == (1, "")
         assert "There is none" in out
 
     def test_drop_that_a_depth_bears(self, answer):
-        _, found = answer(*"critical --activation tanh --sigma-b 0.3 --depth 50".split())
+        _, found = answer("critical --activation tanh --sigma-b 0.3 --depth 50")
         point = critical_point("tanh", sigma_b=0.3, drop=found["max_drop"])
         field = MeanField("tanh", point.sigma_w, 0.3, found["max_drop"])
         assert field.depth_scale.correlation == pytest.approx(50, rel=1e-6)
 
     def test_no_bound_on_the_drop_has_a_reason(self, answer):
-        _, found = answer(
-            *"critical --activation tanh --sigma-b 0.3 --depth 9 --masks shared".split()
-        )
+        _, found = answer("critical --activation tanh --sigma-b 0.3 --depth 9 --masks shared")
         assert found["max_drop"] is None
         assert "shared masks" in found["reasons"]["max_drop"]
 
 
 class TestPhase:
-    options = "phase --activation tanh --sigma-w 1:2:4 --sigma-b 0.1:0.5:3 --drop 0:0.1:2".split()
+    options = "phase --activation tanh --sigma-w 1:2:4 --sigma-b 0.1:0.5:3 --drop 0:0.1:2"
 
     def test_json(self, answer):
-        code, found = answer(*self.options)
+        code, found = answer(self.options)
         assert code == 0
         assert found["dims"] == {"sigma_w": 4, "sigma_b": 3, "drop": 2}
         q = found["variables"]["q"]
@@ -296,28 +293,28 @@ class TestPhase:
         assert phases[int(place)] == "ordered"
 
     def test_files(self, run):
-        code, out, err = run(*self.options, "--save", "a.nc", "--plot", "a.svg")
+        code, out, err = run(f"{self.options} --save a.nc --plot a.svg")
         assert (code, err) == (0, "")
         assert "sigma_w to the right" in out
         assert Path("a.svg").read_text().lstrip().startswith("<?xml")
         with xr.open_dataset("a.nc") as grid:
             assert grid.q.shape == (4, 3, 2)
             assert "ordered" in grid.attrs["phases"]
-        run(*self.options, "--save", "a.csv")
-        rows = list(csv.DictReader(Path("a.csv").open()))
+        run(f"{self.options} --save a.csv")
+        rows = list(csv.DictReader(Path("a.csv").read_text().splitlines()))
         assert len(rows) == 24
         assert rows[0]["phase"] == "ordered"
         assert float(rows[0]["sigma_w"]) == 1.0
 
     def test_a_single_network(self, answer):
-        code, found = answer(*"phase --activation relu --sigma-w 1.2 --sigma-b 0.1".split())
+        code, found = answer("phase --activation relu --sigma-w 1.2 --sigma-b 0.1")
         assert code == 0
         assert found["dims"] == {"sigma_w": 1, "sigma_b": 1}
 
 
 class TestAudit:
     def test_a_finding_and_its_fix(self, answer):
-        code, found = answer("audit", "models.py:chaotic", "--fix", "--html", "page.html")
+        code, found = answer("audit models.py:chaotic --fix --html page.html")
         assert code == 1
         assert found["healthy"] is False
         assert "chaotic" in {finding["code"] for finding in found["findings"]}
@@ -327,7 +324,7 @@ class TestAudit:
         assert "<html" in Path("page-fixed.html").read_text()
 
     def test_report_and_exit_code_of_a_healthy_model(self, run):
-        code, out, err = run("audit", "models:build", "--batch", "32", "--fix")
+        code, out, err = run("audit models:build --batch 32 --fix")
         assert code == 0
         assert "HEALTHY" in out
         assert "Nothing to fix" in out
@@ -336,18 +333,18 @@ class TestAudit:
 
     def test_data_of_the_user(self, answer):
         np.savez("x.npz", inputs=np.random.default_rng(0).normal(size=(30, 64)))
-        _, found = answer("audit", "models.py:build", "--data", "x.npz", "--batch", "20")
+        _, found = answer("audit models.py:build --data x.npz --batch 20")
         assert found["provenance"]["data"] == "x.npz"
         assert "(20, 64)" in found["provenance"]["inputs"]
 
     def test_same_seed_same_answer(self, answer):
-        records = [answer("audit", "models.py:build", "--seed", str(seed))[1] for seed in (3, 3, 4)]
+        records = [answer(f"audit models.py:build --seed {seed}")[1] for seed in (3, 3, 4)]
         for record in records:
             record.pop("provenance")
         assert records[0] == records[1] != records[2]
 
     def test_the_bundled_example(self, monkeypatch, answer):
-        small = partial(example.chaotic_mlp, depth=30, width=64)
+        small = partial(example.chaotic_mlp, width=64)
         monkeypatch.setattr(example, "chaotic_mlp", small)
         code, found = answer("audit")
         assert code == 1
@@ -360,7 +357,6 @@ BAD = [
     ("audit models.pyy", "no callable is named"),
     ("audit nowhere:build", "no module 'nowhere'"),
     ("audit models.py:biuld", "did you mean build?"),
-    ("audit models.py", "name the callable that builds it"),
     ("audit models.py:with_nan", "3.weight"),
     ("audit models.py:cannot_run", "(128, 64)"),
     ("audit models.py:no_linear --data digits", "linear"),
@@ -409,7 +405,7 @@ BAD = [
 class TestBadInput:
     @pytest.mark.parametrize(("line", "said"), BAD, ids=[line for line, _ in BAD])
     def test_one_clear_line_and_exit_code_2(self, run, line, said):
-        code, out, err = run(*line.split())
+        code, out, err = run(line)
         assert code == 2
         assert out == ""
         errors = [row for row in err.splitlines() if row != "printed by the model's file"]
@@ -420,7 +416,7 @@ class TestBadInput:
 
 class TestProcess:
     def test_a_reader_that_leaves(self):
-        process = separate("phase", "--activation", "tanh", "--json")
+        process = separate("phase --activation tanh --json")
         process.stdout.close()
         _, err = process.communicate()
         assert (process.returncode, err) == (141, "")
@@ -429,7 +425,7 @@ class TestProcess:
         (tmp_path / "slow.py").write_text(
             "import pathlib, time\npathlib.Path('started').touch()\ntime.sleep(60)\n"
         )
-        process = separate("audit", "slow.py", cwd=tmp_path)
+        process = separate("audit slow.py", cwd=tmp_path)
         while not (tmp_path / "started").exists() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
@@ -438,7 +434,7 @@ class TestProcess:
 
     def test_a_terminal_without_unicode(self):
         process = separate(
-            *"critical --activation tanh --sigma-b 0.3".split(),
+            "critical --activation tanh --sigma-b 0.3",
             env={**os.environ, "PYTHONIOENCODING": "ascii"},
         )
         out, err = process.communicate()
@@ -458,7 +454,7 @@ class TestDemo:
         def serial():
             yield SerialPool()
 
-        small = partial(example.chaotic_mlp, depth=20, width=48)
+        small = partial(example.chaotic_mlp, width=48)
         monkeypatch.setattr(example, "chaotic_mlp", small)
         monkeypatch.setattr(demo, "_pool", serial)
         assert demo.main(["--out", str(tmp_path / "new"), "--steps", "4", "--seeds", "2"]) == 0

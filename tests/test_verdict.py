@@ -280,6 +280,14 @@ def test_no_gradient_dead_and_silent_layers():
     assert silent.findings[0].layer == "fc3"
 
 
+def test_an_overflowing_gradient_is_named_by_layer():
+    gradient = np.r_[np.inf, np.inf, 1e30, 1e20, 1e10, 1.0]
+    verdict = judge(change(blank(6), gradient=gradient), None, theory_reason="x")
+    assert codes(verdict)[0] == "gradient_exploding"
+    assert verdict.findings[0].layer == "fc1"
+    assert not verdict.healthy
+
+
 def test_not_finite_stops_every_other_rule():
     measured = change(blank(5), length=np.r_[1, 1, np.inf, np.nan, np.nan], eps=np.full(5, np.nan))
     verdict = judge(replace(measured, nonfinite_at="fc2"), None, theory_reason="x")

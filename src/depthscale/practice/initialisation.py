@@ -229,8 +229,6 @@ def _stand_in(model: nn.Module, notes: list[str]) -> torch.Tensor:
     return torch.randn(STAND_INS, *shape, generator=generator).to(weight.device, weight.dtype)
 
 
-
-
 def _chain(
     graph: Graph, model: nn.Module, drop: float | None, notes: list[str]
 ) -> tuple[list[_Node], dict[str, str]]:
@@ -339,8 +337,6 @@ def _input_squares(model: nn.Module, inputs: Any, nodes: list[_Node]) -> dict[st
     return squares
 
 
-
-
 def _plan(
     node: _Node, square: float, sigma_b: float | None, convention: Convention, notes: list[str]
 ) -> None:
@@ -386,8 +382,6 @@ def _target(
             "drifts from layer to layer"
         )
     return advice
-
-
 
 
 def _apply(node: _Node, orthogonal: bool, generator: torch.Generator | None) -> InitLayer:

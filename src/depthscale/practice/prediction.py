@@ -126,13 +126,16 @@ def predict(
     copies = _copies(measurement, first)
     # One pass for all starts: either side of the mean, the mean, a pair twice as similar, copies.
     starts = np.array([start - spread, start + spread, start, start / 2, copies or 0.0])
-    paths = propagate(fields, q, q, starts)
+    # A predicted signal that overflows or dies out is refused below, by layer.
+    with np.errstate(all="ignore"):
+        paths = propagate(fields, q, q, starts)
     low, high, middle, near, masks = np.moveaxis(np.asarray(paths.eps), -1, 0)
     masked = None if copies is None else masks
     factor = np.asarray(paths.gradient_factor, dtype=float)[:, 2]
     pair_factor = np.asarray(paths.gradient_pair_factor, dtype=float)[:, 2]
-    gradient, gradient_eps = _gradients(measurement, chain, factor, pair_factor, last)
     length = np.asarray(paths.q1, dtype=float)[:, 2]
+    _check_alive(measurement, layers, length, factor)
+    gradient, gradient_eps = _gradients(measurement, chain, factor, pair_factor, last)
     keep = 1.0 - np.array([field.drop for field in fields])
     bands, nets = _bands(measurement, fields, widths, (q, start), masked, gradient, band_nets, seed)
     notes += (
@@ -167,6 +170,20 @@ def _usable_hops(chain: Chain) -> tuple[tuple[Hop, ...], tuple[str, ...]]:
     if not hops:
         raise InputError("the chain has no hop with weights that are not all zero")
     return tuple(hops), notes
+
+
+def _check_alive(
+    measurement: Measurement, layers: Sequence[int], length: np.ndarray, factor: np.ndarray
+) -> None:
+    """Raise where the predicted signal or gradient vanishes or overflows within the chain."""
+    alive = np.isfinite(length) & (length > 0)
+    alive[:-1] &= np.isfinite(factor) & (factor > 0)
+    if not alive.all():
+        place = layers[int(np.argmin(alive))]
+        raise InputError(
+            "at infinite width the signal vanishes or overflows from layer "
+            f"{measurement.layers[place].name!r} on, so there is no curve to draw"
+        )
 
 
 def _field(hop: Hop) -> MeanField:

@@ -77,20 +77,8 @@ def not_finite(case: Case) -> list[Finding]:
 
 def _dead(case: Case) -> list[Finding]:
     silent = np.flatnonzero(case.measurement.zero[0] >= 1.0)
-    for place in silent:
-        if case.measurement.layers[place].sigma_w == 0.0:
-            return [_zero_weights(case, int(place))]
-        return [
-            case.finding(
-                "dead",
-                True,
-                int(place),
-                f"No signal passes layer {case.names[place]!r}: its output is zero for every input",
-                evidence={"inputs_at_zero": float(case.measurement.zero[0, place])},
-                fix="re-initialise the layers before it" + init_hint(case),
-                fix_values=init_values(case),
-            )
-        ]
+    if len(silent):
+        return [_silent(case, int(silent[0]))]
     fraction = np.nan_to_num(case.measurement.dead[0])
     widths = np.array([layer.width for layer in case.measurement.layers])
     limits = np.maximum(DEAD_MANY, 0.5 + 1.5 / np.sqrt(np.maximum(widths, 1)))
@@ -111,6 +99,20 @@ def _dead(case: Case) -> list[Finding]:
             fix_values=init_values(case),
         )
     ]
+
+
+def _silent(case: Case, place: int) -> Finding:
+    if case.measurement.layers[place].sigma_w == 0.0:
+        return _zero_weights(case, place)
+    return case.finding(
+        "dead",
+        True,
+        place,
+        f"No signal passes layer {case.names[place]!r}: its output is zero for every input",
+        evidence={"inputs_at_zero": float(case.measurement.zero[0, place])},
+        fix="re-initialise the layers before it" + init_hint(case),
+        fix_values=init_values(case),
+    )
 
 
 def _zero_weights(case: Case, place: int) -> Finding:
@@ -260,6 +262,8 @@ def _gradient(case: Case) -> list[Finding]:
     known = np.flatnonzero(np.isfinite(values))
     if len(known) and values[known[-1]] > 0 and values[known[0]] == 0.0:
         return [_zero_gradient(case, values)]
+    if np.isinf(values).any():
+        return [_overflowing_gradient(case, int(np.flatnonzero(np.isinf(values))[-1]))]
     rise = case.gradient_growth()
     if rise is None or abs(rise.total) < GRADIENT_DRIFTS or not rise.significant:
         return []
@@ -311,6 +315,18 @@ def _zero_gradient(case: Case, values: np.ndarray) -> Finding:
     )
 
 
+def _overflowing_gradient(case: Case, index: int) -> Finding:
+    return case.finding(
+        "gradient_exploding",
+        True,
+        case.places[index],
+        f"The gradient overflows on its way back, at layer {case.names[case.places[index]]!r}",
+        predicted_depth_scale=case.scale("gradient"),
+        fix="use a wider number format or a scaled loss" + init_hint(case),
+        fix_values=init_values(case),
+    )
+
+
 def _width_noise(case: Case) -> bool:
     """Whether the drift is that of finite width: inside the band of a theory without drift."""
     theory = case.theory
@@ -351,14 +367,14 @@ def _length_drift(case: Case) -> list[Finding]:
     rise = growth(case.length[case.inner])
     if rise is None or abs(rise.total) < LENGTH_DRIFTS or not rise.significant:
         return []
-    word = "grows" if rise.total > 0 else "shrinks"
+    word = "explodes" if rise.total > 0 else "dies out"
     factor = math.exp(float(rise.rate.value))
     return [
         case.finding(
             "length_drift",
             False,
             case.inner[rise.last],
-            f"The length of the signal {word} by {text(factor)} a layer, "
+            f"The length of the signal {word}: it changes by a factor {text(factor)} a layer, "
             f"{text(math.exp(min(rise.total, 700.0)))}-fold over the depth",
             evidence={"length_factor_per_layer": factor, "length_factor_total_log": rise.total},
             predicted_depth_scale=case.scale("length"),
@@ -409,7 +425,9 @@ def _slope(case: Case) -> float:
 
 def _where(case: Case, index: int) -> str:
     """The index-th layer of the chain in words."""
-    return f"layer {case.names[case.places[index]]!r} on ({index + 1} of {case.depth})"
+    kinds = [case.measurement.layers[place].kind for place in case.places[: index + 1]]
+    number = sum(kind != "block" for kind in kinds)
+    return f"layer {case.names[case.places[index]]!r} on ({number} of {case.depth})"
 
 
 def _place(case: Case, index: int | None) -> int | None:

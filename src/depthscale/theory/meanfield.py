@@ -465,6 +465,8 @@ class MeanField:
         """
         if int(depth) != depth or depth < 1:
             raise InputError(f"depth is {depth!r}; expected a whole number of layers, at least 1")
+        if not 0 <= eps0 <= 2:
+            raise InputError(f"eps0 is {eps0!r}; expected a misalignment in [0, 2]")
         rates = [self.drop] * int(depth) if drop is None else list(np.broadcast_to(drop, depth))
         if q0 is None:
             if isinstance(self._settled, Undefined):
