@@ -9,9 +9,9 @@ import time
 from statistics import median
 
 import torch
-from _record import save
 
 import depthscale
+from _record import save
 from depthscale.example import chaotic_mlp
 
 

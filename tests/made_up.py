@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from depthscale.practice.measure import Measurement
-from depthscale.practice.sites import Chain, Hop, Layer
+from depthscale.practice.probe.measure import Measurement
+from depthscale.practice.probe.sites import Chain, Hop, Layer
 from depthscale.theory.meanfield import MeanField, propagate
 
 

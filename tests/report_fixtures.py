@@ -8,9 +8,9 @@ import numpy as np
 
 from depthscale.answers import Undefined
 from depthscale.practice.audit import Audit
-from depthscale.practice.measure import Layer, Measurement
-from depthscale.practice.prediction import Band, Theory
-from depthscale.practice.verdict import Finding, Headline, Verdict
+from depthscale.practice.diagnosis.prediction import Band, Theory
+from depthscale.practice.diagnosis.verdict import Finding, Headline, Verdict
+from depthscale.practice.probe.measure import Layer, Measurement
 
 MALICIOUS = (
     "<script>alert(1)</script>",

@@ -13,9 +13,9 @@ from torch import nn
 
 from depthscale.answers import InputError, Undefined
 from depthscale.practice.advice import advise
-from depthscale.practice.growth import growth
+from depthscale.practice.diagnosis.growth import growth
 from depthscale.practice.initialisation import critical_init_
-from depthscale.practice.measure import measure
+from depthscale.practice.probe.measure import measure
 from depthscale.theory.meanfield import MeanField
 
 WIDTH = 300

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from depthscale.answers import InputError
-from depthscale.practice.measure import Measurement, measure
-from depthscale.practice.state import preserved
-from depthscale.practice.weights import redraw
+from depthscale.practice.probe.measure import Measurement, measure
+from depthscale.practice.probe.state import preserved
+from depthscale.practice.probe.weights import redraw
 from zoo import (
     BATCH,
     CLASSES,

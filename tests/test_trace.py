@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from depthscale.answers import InputError
-from depthscale.practice.pointwise import probe
-from depthscale.practice.sites import Chain, recognise_chain, sites_of, weight_layers
-from depthscale.practice.trace import trace_model
+from depthscale.practice.probe.pointwise import probe
+from depthscale.practice.probe.sites import Chain, recognise_chain, sites_of
+from depthscale.practice.probe.trace import trace_model
 from zoo import (
     FEATURES,
     WIDTH,
@@ -21,7 +21,6 @@ from zoo import (
     FrozenBackbone,
     Specimen,
     StochasticDepth,
-    Swish,
     features,
     plain_mlp,
 )
@@ -202,21 +201,6 @@ def test_activation_behind_batch_norm() -> None:
     sites = sites_of(trace_model(model, torch.randn(2, 3, 8, 8)), model)
     assert [site.layer.activation for site in sites] == ["relu", None]
     assert sites[0].activation_key == "1|batch_norm|1"
-
-
-@pytest.mark.parametrize("given", [True, False])
-def test_weight_layers(given: bool) -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(FEATURES, WIDTH), Swish(), nn.Dropout(0.2), nn.Linear(WIDTH, 3), nn.ReLU()
-    )
-    first, second = weight_layers(model, features() if given else None)
-    assert (first.name, first.module, first.fan_in) == ("0", model[0], FEATURES)
-    assert (first.before, second.drop_before, second.fan_in) == (None, 0.2, WIDTH)
-    z = torch.linspace(-2, 2, 9)
-    for acting in (first.after, second.before):
-        torch.testing.assert_close(acting(z), z * torch.sigmoid(z))
-    torch.testing.assert_close(second.after(z), torch.relu(z))
 
 
 @pytest.mark.parametrize(

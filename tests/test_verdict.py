@@ -10,11 +10,11 @@ import pytest
 
 from depthscale.answers import InputError, Undefined
 from depthscale.practice.advice import Advice, advise
-from depthscale.practice.findings import ORDER
-from depthscale.practice.growth import growth, over_repeats
-from depthscale.practice.measure import Measurement
-from depthscale.practice.prediction import Theory, predict, representative
-from depthscale.practice.verdict import Verdict, judge
+from depthscale.practice.diagnosis.findings import ORDER
+from depthscale.practice.diagnosis.growth import growth, over_repeats
+from depthscale.practice.diagnosis.prediction import Theory, predict, representative
+from depthscale.practice.diagnosis.verdict import Verdict, judge
+from depthscale.practice.probe.measure import Measurement
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.meanfield import MeanField, propagate
 from made_up import blank, chain, change, exact

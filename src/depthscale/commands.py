@@ -31,7 +31,7 @@ def audit(options: argparse.Namespace) -> int:
     fixed_page = options.html and options.html.with_stem(f"{options.html.stem}-fixed")
     _check_writable(options.html, (".html", ".htm"))
     with _working("Auditing"):
-        before, after = _audits(options)
+        before, after, obstacle = _audits(options)
         pages = [(before, options.html), (after, fixed_page)] if options.html else []
         for result, page in pages:
             if result is not None:
@@ -41,19 +41,25 @@ def audit(options: argparse.Namespace) -> int:
         payload = before.to_dict()
         if options.fix:
             payload["after_fix"] = None if after is None else after.to_dict()
+            payload["fix_obstacle"] = obstacle
         _print_json(payload)
     else:
         _print_audit(before)
         if after is not None:
             _print("\n\nAfter depthscale.critical_init_(model):\n")
             _print_audit(after)
+        elif obstacle:
+            _print(f"\nNot fixed: {obstacle}")
         elif options.fix:
             _print("\nNothing to fix: the model is healthy as it is.")
     return HEALTHY if before.verdict.healthy else FINDINGS
 
 
-def _audits(options: argparse.Namespace) -> tuple[Audit, Audit | None]:
-    """Audit the model as it is and, where asked for and needed, after critical initialisation."""
+def _audits(options: argparse.Namespace) -> tuple[Audit, Audit | None, str | None]:
+    """Audit the model as it is and, where asked for and needed, after critical initialisation.
+
+    The last is the reason why a model that needs it cannot be initialised.
+    """
     from dataclasses import replace
 
     from depthscale.example import chaotic_mlp
@@ -81,9 +87,12 @@ def _audits(options: argparse.Namespace) -> tuple[Audit, Audit | None]:
 
     before = run(loaded.name)
     if not options.fix or before.verdict.healthy:
-        return before, None
-    critical_init_(loaded.model, inputs, seed=options.seed)
-    return before, run(f"{loaded.name} after critical_init_")
+        return before, None, None
+    try:
+        critical_init_(loaded.model, inputs, seed=options.seed)
+    except InputError as error:
+        return before, None, str(error)
+    return before, run(f"{loaded.name} after critical_init_"), None
 
 
 def theory(options: argparse.Namespace) -> int:

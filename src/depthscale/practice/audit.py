@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from depthscale.answers import InputError
-from depthscale.practice.findings import Finding
-from depthscale.practice.growth import Band
-from depthscale.practice.prediction import Theory, predict, representative
-from depthscale.practice.rules import SIGNAL_FADING
-from depthscale.practice.verdict import Headline, Verdict, judge
+from depthscale.practice.diagnosis.findings import Finding
+from depthscale.practice.diagnosis.growth import Band
+from depthscale.practice.diagnosis.prediction import Theory, predict, representative
+from depthscale.practice.diagnosis.rules import SIGNAL_FADING
+from depthscale.practice.diagnosis.verdict import Headline, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from depthscale.practice.advice import Advice
-    from depthscale.practice.measure import Measurement
-    from depthscale.practice.sites import Chain
+    from depthscale.practice.probe.measure import Measurement
+    from depthscale.practice.probe.sites import Chain
 
 __all__ = ["Audit", "Band", "Finding", "Headline", "NotTrainable", "Theory", "Verdict", "audit"]
 
@@ -67,7 +67,7 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data, schema ``depthscale.audit/1`` (see ``record.audit_record``)."""
-        from depthscale.practice.record import audit_record
+        from depthscale.practice.diagnosis.record import audit_record
 
         return audit_record(self)
 
@@ -85,7 +85,7 @@ class Audit:
 
     def to_xarray(self) -> xr.Dataset:
         """Curves over ``layer`` (measured ones over ``repeat`` too), with units and provenance."""
-        from depthscale.practice.record import audit_dataset
+        from depthscale.practice.diagnosis.record import audit_dataset
 
         return audit_dataset(self)
 
@@ -147,8 +147,8 @@ def audit(
     """
     from time import perf_counter
 
-    from depthscale.practice.measure import measure
-    from depthscale.practice.sites import recognise_chain
+    from depthscale.practice.probe.measure import measure
+    from depthscale.practice.probe.sites import recognise_chain
 
     if not isinstance(band_nets, int) or band_nets < 0:
         raise InputError(f"band_nets is {band_nets!r}; expected a whole number of 0 or above")
@@ -206,7 +206,7 @@ def _advice(chain: Chain | str, theory: Theory | None) -> Advice | None:
 
 
 def _plain(model: nn.Module) -> nn.Module:
-    from depthscale.practice.trace import unwrap
+    from depthscale.practice.probe.trace import unwrap
 
     return unwrap(model)[0]
 
@@ -217,7 +217,7 @@ def _provenance(
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    from depthscale.practice.feed import describe
+    from depthscale.practice.probe.feed import describe
 
     versions = {"python": platform.python_version()}
     for package in ("depthscale", "torch", "numpy", "scipy"):

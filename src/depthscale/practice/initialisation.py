@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from depthscale.practice.graph import Graph
-    from depthscale.practice.trace import Event
+    from depthscale.practice.probe.graph import Graph
+    from depthscale.practice.probe.trace import Event
     from depthscale.theory.activation import Activation
 
 # Examples in the batch that stands in for inputs which were not given.
@@ -167,7 +167,7 @@ def critical_init_(
     """
     import torch
 
-    from depthscale.practice.trace import trace_model, unwrap
+    from depthscale.practice.probe.trace import trace_model, unwrap
 
     _check(drop, sigma_b)
     module, _ = unwrap(model)
@@ -175,7 +175,7 @@ def critical_init_(
         raise InputError("the parameters were made under inference_mode and cannot be changed")
     notes: list[str] = []
     batch = _stand_in(module, notes) if inputs is None else inputs
-    from depthscale.practice.graph import Graph
+    from depthscale.practice.probe.graph import Graph
 
     graph = Graph(trace_model(module, batch, mode="train"), module)
     nodes, reasons = _chain(graph, module, drop, notes)
@@ -313,9 +313,9 @@ def _input_squares(model: nn.Module, inputs: Any, nodes: list[_Node]) -> dict[st
     """Mean square of what arrives at each first layer, without dropout."""
     import torch
 
-    from depthscale.practice.feed import prepare_feed
-    from depthscale.practice.state import preserved
-    from depthscale.practice.trace import set_mode
+    from depthscale.practice.probe.feed import prepare_feed
+    from depthscale.practice.probe.state import preserved
+    from depthscale.practice.probe.trace import set_mode
 
     squares: dict[str, float] = {}
 

@@ -11,7 +11,7 @@ import numpy as np
 from depthscale.report.words import is_number
 
 if TYPE_CHECKING:
-    from depthscale.practice.verdict import Headline
+    from depthscale.practice.diagnosis.verdict import Headline
 
 WIDTH, LEFT, RIGHT = 260.0, 8.0, 252.0
 

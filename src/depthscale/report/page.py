@@ -37,7 +37,7 @@ from depthscale.report.words import (
 
 if TYPE_CHECKING:
     from depthscale.practice.audit import Audit
-    from depthscale.practice.verdict import Finding, Headline
+    from depthscale.practice.diagnosis.verdict import Finding, Headline
 
 CAPTIONS = {
     "eps": "ε is 1 − the cosine between the pre-activations of two inputs: 0 where a layer cannot "

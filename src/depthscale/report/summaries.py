@@ -57,7 +57,7 @@ def render_theory(summary: Any, trajectory: Any = None) -> str:
     to list layer by layer. A quantity that does not exist is told with its reason.
     """
     record = _record(summary)
-    reasons = record.get("reasons", {})
+    reasons = _once(record.get("reasons", {}))
     names = ("sigma_w", "sigma_b", "drop")
     given = [f"{name} = {record[name]:g}" for name in names if is_number(record.get(name))]
     if record.get("drop"):
@@ -94,7 +94,7 @@ def render_critical(point: Any) -> str:
     lines = [f"Critical point of {what} ({convention})", "─" * WIDTH]
     if not record.get("exists", True):
         return "\n".join([*lines, *_wrap("There is none: ", f"{clean(record['reason'])}.")])
-    reasons = record.get("reasons", {})
+    reasons = _once(record.get("reasons", {}))
     keys = ("sigma_w", "sigma_b", "q", "chi", "gradient_factor", "length_slope", "max_drop")
     lines += _rows(record, keys, reasons)
     if is_number(record.get("sigma_w")):
@@ -183,6 +183,16 @@ def _rows(
     return lines
 
 
+def _once(reasons: Mapping[str, str]) -> dict[str, str]:
+    """Tell every reason where it first comes up, and point back to it afterwards."""
+    told: set[str] = set()
+    short = {}
+    for key, reason in reasons.items():
+        short[key] = "as above" if reason in told else reason
+        told.add(reason)
+    return short
+
+
 def _reason(value: Any, key: str, reasons: Mapping[str, str]) -> str:
     if isinstance(value, Undefined):
         return clean(value.reason)
@@ -219,7 +229,8 @@ def _universality(record: Mapping[str, Any], reasons: Mapping[str, str]) -> list
         parts.append(f"length {clean(record['length_family'])}")
     lines = _wrap("universality  ", ", ".join(parts))
     missing = [reasons[key] for key in reasons if key.startswith("universality.")]
-    return [*lines, *(line for text in missing for line in _wrap(" " * 14, clean(text)))]
+    fresh = [text for text in missing if text != "as above"]
+    return [*lines, *(line for text in fresh for line in _wrap(" " * 14, clean(text)))]
 
 
 def _trajectory(trajectory: Any) -> list[str]:

@@ -30,7 +30,7 @@ from depthscale.report.words import (
 
 if TYPE_CHECKING:
     from depthscale.practice.audit import Audit
-    from depthscale.practice.verdict import Finding, Headline
+    from depthscale.practice.diagnosis.verdict import Finding, Headline
 
 __all__ = ["ascii_only", "render", "render_critical", "render_phase", "render_theory", "sparkline"]
 

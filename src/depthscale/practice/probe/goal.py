@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from depthscale.answers import InputError
-from depthscale.practice.feed import describe, tensors_of
-from depthscale.practice.statistics import example_rows
+from depthscale.practice.probe.feed import describe, tensors_of
+from depthscale.practice.probe.statistics import example_rows
 
 
 @dataclass(frozen=True)

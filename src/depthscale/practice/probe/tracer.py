@@ -22,16 +22,16 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from depthscale.answers import InputError
-from depthscale.practice.events import Call, Event, ModuleCall, Ref, Slot
-from depthscale.practice.feed import Feed, tensors_of
-from depthscale.practice.operations import (
+from depthscale.practice.probe.events import Call, Event, ModuleCall, Ref, Slot
+from depthscale.practice.probe.feed import Feed, tensors_of
+from depthscale.practice.probe.operations import (
     POINTWISE,
     TENSOR_GETTERS,
     argument,
     operation_kind,
     operation_name,
 )
-from depthscale.practice.weights import WeightUse, bias_of, weight_use
+from depthscale.practice.probe.weights import WeightUse, bias_of, weight_use
 
 _FUSED = re.compile("lstm|gru|rnn|linear|conv|attention|tensordot|baddbmm|einsum")
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from depthscale.answers import InputError
-from depthscale.practice.growth import Band
+from depthscale.practice.diagnosis.growth import Band
 
 if TYPE_CHECKING:
-    from depthscale.practice.measure import Measurement
-    from depthscale.practice.sites import Chain, Hop
+    from depthscale.practice.probe.measure import Measurement
+    from depthscale.practice.probe.sites import Chain, Hop
     from depthscale.theory.meanfield import MeanField
 
 __all__ = ["Band", "Theory", "predict", "representative"]

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from depthscale.practice.events import Call, Event, Ref, Slot
-from depthscale.practice.operations import named_activation
+from depthscale.practice.probe.events import Call, Event, Ref, Slot
+from depthscale.practice.probe.operations import named_activation
 
 
 class Pointwise(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from depthscale.practice.operations import argument
+from depthscale.practice.probe.operations import argument
 
 
 @dataclass(frozen=True)

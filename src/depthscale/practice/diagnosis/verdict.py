@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from depthscale.answers import Quantity, Undefined
-from depthscale.practice.findings import ORDER, Case, Finding, text
-from depthscale.practice.growth import Band, growth, over_repeats
-from depthscale.practice.rules import RULES, not_finite
+from depthscale.practice.diagnosis.findings import ORDER, Case, Finding, text
+from depthscale.practice.diagnosis.growth import Band, growth, over_repeats
+from depthscale.practice.diagnosis.rules import RULES, not_finite
 
 if TYPE_CHECKING:
     from depthscale.practice.advice import Advice
-    from depthscale.practice.measure import Measurement
-    from depthscale.practice.prediction import Theory
+    from depthscale.practice.diagnosis.prediction import Theory
+    from depthscale.practice.probe.measure import Measurement
 
 __all__ = ["Finding", "Headline", "Verdict", "headlines", "judge"]
 
@@ -65,7 +65,7 @@ def judge(
 ) -> Verdict:
     """Judge a measured model, against theory where there is one.
 
-    The rules and their thresholds are those of ``depthscale.practice.rules``.
+    The rules and their thresholds are those of ``depthscale.practice.diagnosis.rules``.
 
     Args:
         measurement: what was measured; findings rest on row 0, the model as given.

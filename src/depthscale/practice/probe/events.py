@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from depthscale.practice.weights import WeightUse
+from depthscale.practice.probe.weights import WeightUse
 
 Ref = tuple[int, int]
 """One signal: the index of the event that made it, and which of its outputs it is."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depthscale.answers import Undefined
-from depthscale.practice.growth import Band
+from depthscale.practice.diagnosis.growth import Band
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from depthscale.practice.audit import Audit
-    from depthscale.practice.prediction import Theory
+    from depthscale.practice.diagnosis.prediction import Theory
 
 SCHEMA = "depthscale.audit/1"
 

@@ -12,19 +12,26 @@ import torch
 from torch import nn
 
 from depthscale.answers import InputError
-from depthscale.practice.feed import Feed, prepare_feed
-from depthscale.practice.goal import Goal, make_goal
-from depthscale.practice.sites import Chain, Hop, Layer, Site, sites_of
-from depthscale.practice.state import preserved, seed_everything
-from depthscale.practice.statistics import (
+from depthscale.practice.probe.feed import Feed, prepare_feed
+from depthscale.practice.probe.goal import Goal, make_goal
+from depthscale.practice.probe.sites import Chain, Hop, Layer, Site, sites_of
+from depthscale.practice.probe.state import preserved, seed_everything
+from depthscale.practice.probe.statistics import (
     Signal,
     example_rows,
     mean_and_error,
     signal_statistics,
     unit_fractions,
 )
-from depthscale.practice.trace import Trace, Tracer, check_weights, run_trace, set_mode, unwrap
-from depthscale.practice.weights import redraw
+from depthscale.practice.probe.trace import (
+    Trace,
+    Tracer,
+    check_weights,
+    run_trace,
+    set_mode,
+    unwrap,
+)
+from depthscale.practice.probe.weights import redraw
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -391,7 +398,7 @@ def _notes(plan: _Plan, runs: list[_Run]) -> tuple[str, ...]:
 
 
 def _tensors(feed: Feed) -> list[tuple[str, torch.Tensor]]:
-    from depthscale.practice.feed import tensors_of
+    from depthscale.practice.probe.feed import tensors_of
 
     return list(tensors_of(feed.inputs))
 

@@ -7,14 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.dropout import _DropoutNd
 
-from depthscale.practice.events import Event, ModuleCall, Ref, Trace
-from depthscale.practice.graph import Graph, Path, drop_either
-from depthscale.practice.pointwise import probe
-from depthscale.practice.trace import trace_model, unwrap
-from depthscale.practice.weights import module_weights
+from depthscale.practice.probe.events import Event, ModuleCall, Ref, Trace
+from depthscale.practice.probe.graph import Graph, Path
 
 _SHARE_COVERED = 2 / 3
 _IRREGULAR = 1.5
@@ -97,26 +92,6 @@ class Site:
     activation: Any = None
     activation_key: str | None = None
     unit_axis: int = -1
-
-
-@dataclass(frozen=True)
-class WeightLayer:
-    """A Linear or Conv module in order of execution, with what surrounds it.
-
-    ``before`` acts on its input and ``after`` on its output (torch modules or functions, None for
-    nothing); ``drop_before`` is the training-time probability dropped on its input.
-    """
-
-    name: str
-    module: nn.Module
-    kind: str
-    fan_in: int
-    before: Any
-    before_name: str | None
-    drop_before: float
-    after: Any
-    after_name: str | None
-    drop_after: float
 
 
 def sites_of(
@@ -344,87 +319,3 @@ def _gradient_reason(graph: Graph, events: list[Event], paths: list[Path]) -> st
         if acting is not None and acting.detached:
             return f"gradients are stopped after `{name}` (detach)"
     return None
-
-
-def weight_layers(
-    model: nn.Module, inputs: Any = None, *, mode: str = "train"
-) -> tuple[WeightLayer, ...]:
-    """Linear and Conv modules with the activation and dropout before and after each.
-
-    With ``inputs`` they come in order of execution from a trace (each module once, at its first
-    call); without, in order of registration, where only modules are seen: an activation that is
-    called as a function stays unknown (None). The model is left as it was.
-    """
-    model = unwrap(model)[0]
-    if inputs is None:
-        return _registered_layers(model)
-    trace = trace_model(model, inputs, mode=mode)
-    graph = Graph(trace, model)
-    owners = {
-        id(module.weight): (name, module)
-        for name, module in model.named_modules()
-        if _is_weight_module(module)
-    }
-    parameters = dict(model.named_parameters())
-    found: dict[str, WeightLayer] = {}
-    for event in trace.weights:
-        use = event.weight
-        if use is None or not use.owners or len(event.parents) != 1:
-            continue
-        owner = owners.get(id(parameters.get(use.owners[0])))
-        if owner is None or owner[0] in found:
-            continue
-        path = graph.walk_back(event.parents[0], frozenset({"pool"}))
-        after, _, _, rate = graph.follow((graph.output_of(event).index, 0))
-        before = None if path.obstruction else (path.before or path.after)
-        found[owner[0]] = WeightLayer(
-            name=owner[0],
-            module=owner[1],
-            kind=use.kind,
-            fan_in=use.fan_in,
-            before=before.function if before is not None else None,
-            before_name=before.label if before is not None else None,
-            drop_before=path.rate,
-            after=after.function if after is not None else None,
-            after_name=after.label if after is not None else None,
-            drop_after=rate,
-        )
-    return tuple(found.values())
-
-
-def _is_weight_module(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | _ConvNd)
-
-
-def _registered_layers(model: nn.Module) -> tuple[WeightLayer, ...]:
-    """Weight modules in order of registration, with the leaf modules between them."""
-    found: list[WeightLayer] = []
-    before: tuple[Any, str | None, float] = (None, None, 0.0)
-    for name, module in model.named_modules():
-        if next(module.children(), None) is not None:
-            continue
-        if _is_weight_module(module):
-            use = module_weights(module)
-            found.append(WeightLayer(name, module, use.kind, use.fan_in, *before, None, None, 0.0))
-            before = (None, None, 0.0)
-            continue
-        before = _with_module(before, module)
-        if found:
-            after, after_name, drop_after = before
-            found[-1] = replace(
-                found[-1], after=after, after_name=after_name, drop_after=drop_after
-            )
-    return tuple(found)
-
-
-def _with_module(
-    before: tuple[Any, str | None, float], module: nn.Module
-) -> tuple[Any, str | None, float]:
-    """Add a leaf module to what acts between two weight modules."""
-    acting, name, drop = before
-    if isinstance(module, _DropoutNd):
-        return acting, name, drop_either(drop, float(module.p))
-    if isinstance(module, nn.Identity | nn.Flatten) or any(True for _ in module.parameters()):
-        return before
-    found = probe(module, type(module).__name__)
-    return (module, found.label, drop) if found is not None and found.slope is None else before

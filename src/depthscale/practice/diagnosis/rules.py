@@ -30,7 +30,7 @@ import math
 import numpy as np
 
 from depthscale.answers import Undefined
-from depthscale.practice.findings import (
+from depthscale.practice.diagnosis.findings import (
     Case,
     Finding,
     Values,
@@ -44,7 +44,7 @@ from depthscale.practice.findings import (
     signal_evidence,
     text,
 )
-from depthscale.practice.growth import growth
+from depthscale.practice.diagnosis.growth import growth
 
 LITTLE_LEFT, SIGNAL_FADING, SIGNAL_LOST = 2.0, 6.0, 8.0
 GRADIENT_DRIFTS, GRADIENT_LOST = 6.0, 12.0

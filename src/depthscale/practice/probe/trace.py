@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from depthscale.answers import InputError
-from depthscale.practice.events import Call, Event, ModuleCall, Ref, Slot, Trace
-from depthscale.practice.feed import Feed, prepare_feed, tensors_of
-from depthscale.practice.state import generators, preserved, seed_everything
-from depthscale.practice.tracer import Tracer
+from depthscale.practice.probe.events import Call, Event, ModuleCall, Ref, Slot, Trace
+from depthscale.practice.probe.feed import Feed, prepare_feed, tensors_of
+from depthscale.practice.probe.state import generators, preserved, seed_everything
+from depthscale.practice.probe.tracer import Tracer
 
 __all__ = [
     "Call",

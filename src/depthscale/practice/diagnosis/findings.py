@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depthscale.answers import Quantity, Undefined
-from depthscale.practice.growth import Growth, growth
+from depthscale.practice.diagnosis.growth import Growth, growth
 
 if TYPE_CHECKING:
     from depthscale.practice.advice import Advice
-    from depthscale.practice.measure import Measurement
-    from depthscale.practice.prediction import Theory
+    from depthscale.practice.diagnosis.prediction import Theory
+    from depthscale.practice.probe.measure import Measurement
 
 Values = dict[str, float | str]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from depthscale.practice.events import Event, Ref, Trace
-from depthscale.practice.operations import POINTWISE
-from depthscale.practice.pointwise import Acting, Pointwise, acting_of, probe
+from depthscale.practice.probe.events import Event, Ref, Trace
+from depthscale.practice.probe.operations import POINTWISE
+from depthscale.practice.probe.pointwise import Acting, Pointwise, acting_of, probe
 
 _PASSES = {"shape", "drop", "norm"}
 

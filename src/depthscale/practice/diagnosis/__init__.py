@@ -1,0 +1,1 @@
+"""Hold a measurement against theory and judge it: pure functions, no torch."""
