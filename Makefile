@@ -7,7 +7,7 @@ PINNED := --build-constraint constraints.txt --constraint constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINNED)
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench docs clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -25,11 +25,14 @@ lint: $(VENV)/.dev  ## Lint, formatting and type checks
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev  ## Speed, as ratios within one run
+bench: $(VENV)/.bench  ## Speed, as ratios within one run; results go to benchmarks/results
 	@for script in benchmarks/[!_]*.py; do $(ONE_THREAD) $(BIN)/python $$script || exit 1; done
 
+docs: $(VENV)/.docs  ## The reference, from the docstrings, in site/
+	$(BIN)/pdoc --docformat numpy --output-directory site depthscale
+
 clean:  ## Remove the environment and every generated file
-	rm -rf $(VENV) demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Dependency groups need pip 25.1 or later, and an editable install of a pinned build needs 25.3:
 # more than ensurepip brings, so pip itself is upgraded first, to its pinned version.
@@ -56,3 +59,7 @@ $(VENV)/.dev: $(VENV)/.pip pyproject.toml
 	@echo "Installing depthscale and its test tools into $(VENV) (once; 1.8 GB or more, minutes)"
 	@$(INSTALL) --group dev --editable .
 	@touch $(VENV)/.core $@
+
+$(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: $(VENV)/.dev
+	@$(INSTALL) --group $* --editable .
+	@touch $@

@@ -159,8 +159,8 @@ def test_sigmoid_has_an_edge_of_chaos_at_large_weights():
     """Explicit weights settle that sigmoid is critical at sigma_w = 10.15, sigma_b = 0.1.
 
     One layer, q and eps pinned at the predicted critical length: lengths stay, and eps' = eps -
-    a eps^2 with a eps^2 << eps. Over 24 networks of width 1,500 the standard error of the mean ratio is
-    measured; four of them and an O(1/n) bias bound the deviation (error rate 6e-5).
+    a eps^2 with a eps^2 << eps. Over 24 networks of width 1,500 the standard error of the mean
+    ratio is measured; four of them and an O(1/n) bias bound the deviation (error rate 6e-5).
     """
     point = critical_point("sigmoid", sigma_b=0.1)
     critical = MeanField("sigmoid", float(point.sigma_w), 0.1, start=float(point.q))

@@ -220,7 +220,7 @@ def _misalignments(kernel: Kernel, q: Array, rate: Array, field: Array, chi: Arr
     q, rate, field = q[open_], rate[open_], field[open_]
     table = _Table(kernel, q)
     guess = table.fixed_points(q, rate, field, chi[open_])
-    # Newton on the exact map; the table's slope is good to about 1e-4, which each step gains
+    # Newton on the exact map; the table's slope is good to 1e-4 at least, which each step gains
     slope = np.minimum(rate * table.slope(q, guess), 1 - 1e-12)
     active = np.arange(guess.size)
     for _ in range(6):
@@ -228,7 +228,7 @@ def _misalignments(kernel: Kernel, q: Array, rate: Array, field: Array, chi: Arr
         residual = field[active] + rate[active] * kernel.gap(x, now) / x - now
         moved = now + residual / (1 - slope[active])
         guess[active] = np.where(moved > 0, np.minimum(moved, 1.0), now / 4)
-        active = active[np.abs(guess[active] - now) > 1e-8 * now]
+        active = active[np.abs(guess[active] - now) > 3e-7 * now]
         if not active.size:
             break
     eps[open_] = guess
@@ -236,26 +236,26 @@ def _misalignments(kernel: Kernel, q: Array, rate: Array, field: Array, chi: Arr
 
 
 class _Table:
-    """``gap(q, eps)/(q eps)`` over a grid, interpolated by cubics in ``log q`` and ``log eps``."""
+    """``gap(q, eps)/(q eps)`` over a grid, interpolated by quintics in ``log q`` and ``log eps``."""
 
     def __init__(self, kernel: Kernel, q: Array) -> None:
         from scipy.interpolate import RectBivariateSpline
 
         low, high = math.log(q.min()), math.log(q.max())
         pad = max(0.05, 0.02 * (high - low))
-        count = max(8, min(60, int(12 * (high - low) / math.log(10)) + 8))
+        count = max(8, min(90, int(24 * (high - low) / math.log(10)) + 8))
         self.log_q = np.linspace(low - pad, high + pad, count)
         self.log_eps = np.concatenate(
             [
-                np.linspace(math.log(1e-14), math.log(1e-3), 34)[:-1],
-                np.linspace(math.log(1e-3), math.log(1.25), 40),
+                np.linspace(math.log(1e-14), math.log(1e-3), 60)[:-1],
+                np.linspace(math.log(1e-3), math.log(1.25), 90),
             ]
         )
         eps = np.exp(self.log_eps)  # eps* <= 1: correlations of equal lengths stay positive
         table = (
             kernel.gap(np.exp(self.log_q)[:, None], eps[None]) / np.exp(self.log_q)[:, None] / eps
         )
-        self.spline = RectBivariateSpline(self.log_q, self.log_eps, np.log(table))
+        self.spline = RectBivariateSpline(self.log_q, self.log_eps, np.log(table), kx=5, ky=5)
 
     def slope(self, q: Array, eps: Array) -> Array:
         """``d(gap/q)/d eps``."""

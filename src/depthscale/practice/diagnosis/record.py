@@ -145,8 +145,6 @@ def audit_dataset(audit: Audit) -> xr.Dataset:
         unit = "energy^2" if curve == "gradient" or name == "theory_gradient" else "1"
         words = f"{name.replace('_', ' ')} (infinite width)" if "theory" in name else name
         dataset[name] = ("layer", column, {"long_name": words.replace("_", " "), "units": unit})
-    # SciPy's netCDF writer trips over an attribute that is called "mode".
-    dataset.attrs["run_mode"] = dataset.attrs.pop("mode", audit.measurement.mode)
     dataset.attrs.update(
         schema=SCHEMA,
         name=audit.name,

@@ -89,7 +89,7 @@ class Measurement:
             "repeat": np.arange(len(self.length)),
         }
         facts = {
-            "mode": self.mode,
+            "run_mode": self.mode,  # SciPy's netCDF writer trips over an attribute called "mode"
             "batch": self.batch,
             "pairs": self.pairs,
             "passes": self.passes,
