@@ -236,7 +236,7 @@ def _misalignments(kernel: Kernel, q: Array, rate: Array, field: Array, chi: Arr
 
 
 class _Table:
-    """``gap(q, eps)/(q eps)`` over a grid, interpolated by quintics in ``log q`` and ``log eps``."""
+    """``gap(q, eps)/(q eps)`` on a grid, by quintic splines in ``log q`` and ``log eps``."""
 
     def __init__(self, kernel: Kernel, q: Array) -> None:
         from scipy.interpolate import RectBivariateSpline
