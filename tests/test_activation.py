@@ -277,3 +277,30 @@ def test_bad_parameters_are_explained(bad):
 @pytest.mark.parametrize("spec", JUMPING)
 def test_jumping_activations_say_why(spec):
     assert "infinite" in activation(spec).why_no_theory
+
+
+@pytest.mark.parametrize("gap", [0.3, 0.05, 1e-2, 1e-4, 1e-6])
+def test_kinks_that_lie_close_together(gap):
+    """Detected apart, and slopes that never straddle the next kink."""
+    made = activation(lambda x: np.clip(x, -gap / 2, gap / 2))
+    assert made.breaks == pytest.approx((-gap / 2, gap / 2), rel=1e-5)
+    assert [k.jump for k in made.kinks] == pytest.approx([1, -1], rel=1e-7)
+
+
+def test_curvature_that_diverges_is_refused():
+    with pytest.raises(InputError, match="curvature is infinite"):
+        activation(lambda x: np.sign(x) * np.abs(x) ** 1.25)
+
+
+@pytest.mark.parametrize("text", ["leaky_relu(0.12345678)", "celu(0.3333333333333333)"])
+def test_names_read_back_to_the_last_digit(text):
+    assert activation(text).name == text
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["elu(nan)", "softplus(-1)", "silu(0)", "celu(-1)", "hardshrink(0)", "polynomial(0, inf)"],
+)
+def test_impossible_parameters(bad):
+    with pytest.raises(InputError):
+        activation(bad)

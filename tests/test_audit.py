@@ -15,9 +15,12 @@ from torch import nn
 
 from depthscale.answers import InputError
 from depthscale.example import chaotic_mlp
+from depthscale.finite.ensemble import sample_pairs
 from depthscale.practice.audit import Audit, NotTrainable, audit
 from depthscale.practice.data import digits
+from depthscale.practice.diagnosis.prediction import _band
 from depthscale.practice.initialisation import critical_init_
+from depthscale.theory.meanfield import MeanField
 from zoo import ZOO, Specimen
 
 DIGITS = digits().inputs[:128]
@@ -414,3 +417,69 @@ def test_settings_are_checked():
     with pytest.raises(InputError, match="band_nets"):
         audit(mlp(nn.Tanh, 3), DIGITS, band_nets=-1)
     assert audit(mlp(nn.Tanh, 3), DIGITS, band_nets=0).verdict.healthy
+
+
+def test_numpy_inputs_are_described_like_tensors():
+    model = mlp(nn.Tanh, 3)
+    array = DIGITS[:8].numpy()
+    assert audit(model, array, band_nets=0).provenance["inputs"] == "input: (8, 64) float32"
+    assert audit(model, (array,), band_nets=0).provenance["inputs"] == "[0]: (8, 64) float32"
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64])
+def test_a_seed_out_of_range_is_refused(seed: int):
+    with pytest.raises(InputError, match=r"below 2\*\*63"):
+        audit(mlp(nn.Tanh, 3), DIGITS[:8], seed=seed)
+
+
+BAND_CASES = [
+    ("tanh", 1.327, 0.05**0.5, 0.0, 64, 0.3),  # critical
+    ("tanh", 1.8, 0.1, 0.0, 64, 0.3),  # chaotic
+    ("tanh", 1.0, 0.3, 0.0, 16, 0.5),  # ordered
+    ("tanh", 1.327, 0.05**0.5, 0.1, 64, 0.3),  # dropout
+    ("tanh", 2.5, 0.0, 0.0, 16, 1.0),  # eps saturated near 1
+    ("relu", 2**0.5, 0.0, 0.0, 16, 0.3),
+]
+
+
+@pytest.mark.parametrize("nets", [8, 16, 64])
+@pytest.mark.parametrize("case", BAND_CASES)
+def test_bands_hold_nine_networks_in_ten(
+    case: tuple[str, float, float, float, int, float], nets: int
+):
+    # 512 networks make 8 to 64 bands, 512 more are counted in them. The layers of a network go
+    # together, so this is worth about 512 independent counts and 64 in the bands: a standard error
+    # of .02 (nets = 64, eight bands). Expected .89 to .93; 3.5 standard errors of room. The
+    # empirical 5-95 % quantiles would give .72, .81 and .87.
+    name, sigma_w, sigma_b, drop, width, eps = case
+    fields = [MeanField(name, sigma_w=sigma_w, sigma_b=sigma_b, drop=drop)] * 12
+    pairs = sample_pairs(fields, [width] * 13, 1.0, 1.0, eps, nets=1024, seed=2, start="pinned")
+    for values, most in ((pairs.length, math.inf), (pairs.eps, 2.0), (pairs.gradient, math.inf)):
+        held = []
+        for first in range(0, 512, nets):
+            low, high = _band(values[first : first + nets], most)
+            inside = (values[512:] >= low) & (values[512:] <= high)
+            held.append(inside[:, 1:-1].mean())
+        assert 0.83 < np.mean(held) < 0.97
+
+
+def test_a_band_with_dead_networks_is_finite():
+    values = np.exp(np.random.default_rng(0).normal(size=(20, 4)))
+    values[3, 2] = 0.0
+    values[5, 3] = math.nan
+    values[:, 0] = 0.7
+    low, high = _band(values)
+    assert (low[1:] < high[1:]).all()
+    assert low[2] >= 0
+    assert low[0] == pytest.approx(0.7)
+    assert high[0] == pytest.approx(0.7)
+    assert np.isnan(_band(np.full((20, 1), math.nan))).all()
+    assert (_band(np.array([[0.1], [1.9]]), most=2.0)[1] <= 2.0).all()
+
+
+def test_the_notes_say_what_the_bands_are(chaotic: Audit):
+    assert chaotic.theory is not None
+    note = next(note for note in chaotic.theory.notes if "bands" in note)
+    assert "90 % of random networks of these widths" in note
+    assert f"from {chaotic.theory.band_nets} of them" in note
+    assert not audit(mlp(nn.Tanh, 3), DIGITS[:8], band_nets=1).theory.bands

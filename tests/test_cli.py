@@ -49,6 +49,10 @@ def chaotic():
             nn.init.zeros_(layer.bias)
     return model
 
+def stem():
+    model = chaotic()
+    return nn.Sequential(model[0], nn.LayerNorm(48), *model[1:])
+
 def with_nan():
     model = chain()
     model[3].weight.data[0, 0] = float("nan")
@@ -100,12 +104,16 @@ def answer(run):
 
 
 def separate(line: str, **options) -> subprocess.Popen:
-    """Start the command in a process of its own."""
+    """Start the command in a process of its own, with Ctrl-C as a terminal would have it.
+
+    A shell starts its background jobs with SIGINT ignored, and children inherit that.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "depthscale", *line.split()],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 
@@ -323,6 +331,37 @@ class TestAudit:
         assert "<html" in Path("page.html").read_text()
         assert "<html" in Path("page-fixed.html").read_text()
 
+    def test_a_fix_that_is_refused_says_why(self, answer, run):
+        code, found = answer("audit models.py:stem --fix --html page.html")
+        assert code == 1
+        assert found["after_fix"] is None
+        assert "normalises" in found["fix_obstacle"]
+        assert found["fix_obstacle"].startswith(found["advice"]["obstacle"])
+        assert Path("page.html").exists()
+        assert not Path("page-fixed.html").exists()
+        code, out, _ = run("audit models.py:stem --fix")
+        assert code == 1
+        assert f"Not fixed: {found['fix_obstacle']}" in out
+        _, healthy = answer("audit models.py:build --fix")
+        assert healthy["after_fix"] is healthy["fix_obstacle"] is None
+        assert "fix_obstacle" not in answer("audit models.py:build")[1]
+
+    def test_the_second_page_is_checked_before_the_work(self, run, monkeypatch):
+        Path("page-fixed.html").mkdir()
+        assert run("audit models.py:build --html page.html")[0] == 0  # it is not written
+        monkeypatch.setattr("depthscale.commands._audits", lambda _: pytest.fail("work was done"))
+        code, _, err = run("audit models.py:chaotic --fix --html page.html")
+        assert code == 2
+        assert "page-fixed.html is a folder" in err
+
+    def test_a_page_without_permission_is_refused_before_the_work(self, run, monkeypatch):
+        # Root may write anywhere, so the answer of the system is replaced.
+        monkeypatch.setattr("os.access", lambda *_: False)
+        monkeypatch.setattr("depthscale.commands._audits", lambda _: pytest.fail("work was done"))
+        code, _, err = run("audit models.py:chaotic --html page.html")
+        assert code == 2
+        assert "page.html cannot be written" in err
+
     def test_report_and_exit_code_of_a_healthy_model(self, run):
         code, out, err = run("audit models:build --batch 32 --fix")
         assert code == 0
@@ -369,6 +408,8 @@ BAD = [
     ("audit models.py:build --data digits --shape 9", "it cannot take the shape (9,)"),
     ("audit models.py:build --batch 0", "--batch: expected a whole number of at least 1"),
     ("audit models.py:build --batch many", "--batch: expected a whole number"),
+    ("audit models.py:build --seed 99999999999999999999999", "--seed: expected a whole number bel"),
+    ("audit models.py:build --seed 9223372036854775808", "--seed: expected a whole number below"),
     ("audit models.py:build --shape 3,,3", "--shape: expected a whole number"),
     ("audit models.py:build --mode test", "--mode: invalid choice"),
     ("audit models.py:build --html missing/page.html", "no folder missing"),

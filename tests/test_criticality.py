@@ -148,8 +148,15 @@ def test_max_drop_gives_the_depth_back(name):
     assert field.depth_scale.correlation == pytest.approx(25, rel=1e-6)
 
 
+def test_max_drop_where_criticality_needs_dropout():
+    """tanh without bias is critical only under dropout; c' = sqrt(rho) f(c) for a clean partner."""
+    assert max_drop("tanh", 25, sigma_b=0.0) == pytest.approx(0.0265645, rel=1e-5)
+    assert max_drop("relu", 20, masks="clean") == pytest.approx(7.5312e-4, rel=1e-4)
+    assert max_drop("cos", 3, sigma_b=0.1) or isinstance(max_drop("cos", 3, sigma_b=0.1), Undefined)
+
+
 def test_max_drop_answers_with_a_reason():
-    assert "vanishes" in max_drop("tanh", 25, sigma_b=0.0).reason
+    assert "sigma_b^2 < 0" in max_drop("softplus", 25, sigma_b=0.1).reason
     assert "shared" in max_drop("tanh", 25, sigma_b=0.1, masks="shared").reason
 
 
@@ -198,3 +205,33 @@ class TestPhaseDiagram:
 def test_exactly_one_of_bias_and_length(sigma_b, q):
     with pytest.raises(InputError, match="exactly one"):
         critical_point("tanh", sigma_b=sigma_b, q=q)
+
+
+@pytest.mark.parametrize("name", ["tanh", "erf", "hardtanh", "elu", "gelu"])
+@pytest.mark.parametrize("q", [0.1, 1.0, 10.0, 100.0])
+def test_bias_and_length_name_the_same_point(name, q):
+    """The search over lengths must not lose roots that fall on its own grid."""
+    point = critical_point(name, q=q)
+    if not point.exists:
+        assert name == "gelu"
+        return
+    again = critical_point(name, sigma_b=point.sigma_b)
+    assert any(
+        abs(found / q - 1) < 1e-6 for found in [again.q, *(a[2] for a in again.alternatives)]
+    )
+
+
+def test_masked_against_clean_has_no_critical_point_of_its_own():
+    with pytest.raises(InputError, match="independent or shared"):
+        critical_point("tanh", sigma_b=0.3, drop=0.1, masks="clean")
+
+
+@pytest.mark.parametrize("detuning", [1e-9, 1e-8, 1e-6])
+def test_phase_diagram_next_to_a_kinked_critical_point(detuning):
+    """eps* = (t/b)^2 to leading order; the next is a relative eps* (no eps^2 term)."""
+    point = critical_point("hardtanh", sigma_b=math.sqrt(0.1))
+    weight = point.sigma_w * (1 + detuning)
+    cell = phase_diagram("hardtanh", [weight], [point.sigma_b]).isel(sigma_w=0, sigma_b=0)
+    b = MeanField("hardtanh", weight, point.sigma_b).universality.amplitude
+    # rounding of chi - 1 is 1e-15
+    assert float(cell.eps) == pytest.approx((float(cell.detuning) / b) ** 2, rel=1e-14 / detuning)

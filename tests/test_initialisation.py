@@ -13,6 +13,7 @@ from torch import nn
 
 from depthscale.answers import InputError, Undefined
 from depthscale.practice.advice import advise
+from depthscale.practice.audit import audit
 from depthscale.practice.diagnosis.growth import growth
 from depthscale.practice.initialisation import critical_init_
 from depthscale.practice.probe.measure import measure
@@ -404,3 +405,109 @@ def test_hard_steps_are_refused_with_the_reason():
 
     with pytest.raises(InputError, match="jumps in value"):
         critical_init_(mlp(Step, 4, width=20), batch())
+
+
+class Tied(nn.Module):
+    """One layer called again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(20, 20)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(6):
+            x = torch.tanh(self.layer(x))
+        return x
+
+
+def stem() -> nn.Module:
+    return nn.Sequential(nn.Linear(20, WIDTH), nn.LayerNorm(WIDTH), *mlp(nn.Tanh, 12)[1:])
+
+
+def parametrised() -> nn.Module:
+    model = mlp(nn.Tanh, 6)
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            nn.utils.parametrizations.weight_norm(layer)
+    return model
+
+
+def frozen() -> nn.Module:
+    return mlp(nn.Tanh, 6).requires_grad_(False)
+
+
+def half_a_step() -> nn.Module:
+    model = mlp(nn.Tanh, 12)
+    model[1] = Step()
+    return model
+
+
+class Step(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x > 0, 1.0, -1.0) + 0.1 * x
+
+
+OBSTACLES: list[tuple[Any, str]] = [
+    (stem, "normalises"),
+    (parametrised, "made from"),
+    (Tied, "share the weights of one layer, layer"),
+    (frozen, "it is frozen"),
+    (lambda: mlp(nn.Tanh), ""),
+    (lambda: mlp(nn.ReLU, drop=0.1), ""),
+    (half_a_step, "jumps in value"),
+]
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize(("build", "said"), OBSTACLES)
+def test_an_audit_knows_whether_its_fix_would_be_refused(build: Any, said: str, mode: str):
+    torch.manual_seed(0)
+    model = build()
+    advice = audit(model, batch(), mode=mode, band_nets=0).advice
+    assert advice is not None
+    refusal = None
+    try:
+        critical_init_(model, batch())
+    except InputError as error:
+        refusal = str(error)
+    assert (refusal is None) == (advice.obstacle is None) == (not said)
+    if refusal is not None:
+        assert refusal.startswith(str(advice.obstacle))
+        assert said in str(advice.obstacle)
+        assert "critical_init_" not in str(advice.obstacle)
+
+
+def test_the_layer_behind_tied_calls_is_set_too():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.tied, self.last = (
+                nn.Linear(20, 64),
+                nn.Linear(64, 64),
+                nn.Linear(64, 5),
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.tanh(self.first(x))
+            for _ in range(4):
+                x = torch.tanh(self.tied(x))
+            return self.last(x)
+
+    report = critical_init_(Net(), batch(), seed=0)
+    assert [layer.name for layer in report.layers] == ["first", "tied", "last"]
+    assert report.untouched == ()
+
+
+def test_alpha_dropout_is_an_obstacle_in_both_modes():
+    model = nn.Sequential(nn.Linear(20, 64), nn.SELU(), nn.AlphaDropout(0.1), nn.Linear(64, 64))
+    with pytest.raises(InputError, match="alpha dropout"):
+        critical_init_(model, batch())
+    advice = audit(model, batch(), mode="eval", band_nets=0).advice
+    assert advice is not None
+    assert "alpha dropout" in str(advice.obstacle)
+
+
+@pytest.mark.parametrize("seed", [2**63, -1, 0.5])
+def test_seeds_out_of_range_are_refused(seed: Any):
+    with pytest.raises(InputError, match=r"below 2\*\*63"):
+        critical_init_(mlp(nn.Tanh), batch(), seed=seed)

@@ -323,3 +323,41 @@ def test_bad_parameters(arguments, match):
 def test_bad_depth(depth):
     with pytest.raises(InputError, match="depth"):
         MeanField("tanh", 1.5, 0.1).trajectory(depth)
+
+
+@pytest.mark.parametrize("drop", [1e-300, 1e-16, 1e-12, 1e-6])
+def test_field_keeps_its_digits_for_tiny_drop(drop):
+    """h = p (1 - sigma_b^2/q) and, in the ordered phase, eps* -> h/(1 - chi)."""
+    field = MeanField("tanh", 1.0, 0.5, drop)
+    assert field.dropout_field == pytest.approx(drop * (1 - 0.25 / field.q), rel=1e-10)
+    assert field.eps == pytest.approx(field.dropout_field / (1 - field.chi), rel=10 * drop + 1e-9)
+
+
+def test_scale_free_masked_against_clean_is_a_ratio_map():
+    """c' = sqrt(rho) f(c)."""
+    field = MeanField("relu", 1.0, 0.0, 0.1, "clean")
+    assert field.dropout_field == pytest.approx(1 - math.sqrt(0.9), rel=1e-12)
+    assert field.eps == pytest.approx(0.2589674, rel=1e-6)
+    assert field.depth_scale.correlation == pytest.approx(3.12800, rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "kappa"), [("tanh", 2), ("gelu", 2), ("relu", 1.5)])
+def test_amplitude_of_masked_against_clean(name, kappa):
+    """From the map itself: (h + chi eps - eps')/eps^kappa at small eps."""
+    field = MeanField(name, 1.1, 0.3, 0.1, "clean")
+    lengths, eps = field._settled, 1e-5
+    bend = field.dropout_field + field.chi * eps - float(field.pair_map(*lengths, eps)[2])
+    assert field.universality.kappa == kappa
+    assert bend / eps**kappa == pytest.approx(field.universality.amplitude, rel=1e-2)
+
+
+def test_length_that_jumps_over_its_fixed_point():
+    """A falling length map can carry the start past an unstable length; iteration decides."""
+    field = MeanField("polynomial(1, 0, -1)", math.sqrt(0.67), start=1e-3)
+    assert isinstance(field.q, Undefined)
+
+
+@pytest.mark.parametrize("bad", [{"q0": 0.0}, {"q0": -1.0}, {"eps0": 5.0}, {"drop": [0.1, 0.2]}])
+def test_bad_starts(bad):
+    with pytest.raises(InputError):
+        MeanField("relu", 1.2, 0.1).trajectory(3, **{"q0": 1.0, **bad})

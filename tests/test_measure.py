@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import nn
 
 from depthscale.answers import InputError
 from depthscale.practice.probe.measure import Measurement, measure
-from depthscale.practice.probe.state import preserved
+from depthscale.practice.probe.state import preserved, seed_everything
 from depthscale.practice.probe.weights import redraw
 from zoo import (
     BATCH,
@@ -565,6 +566,124 @@ def test_preserved_keeps_identity_of_buffers() -> None:
     assert not hasattr(model, "extra")
     assert model.fc.weight.shape == (WIDTH, FEATURES)
     assert bool((model.norm.running_mean == 0).all())
+
+
+class Hoarder(nn.Module):
+    """Holds, and changes in place, what no buffer or parameter is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(FEATURES, WIDTH)
+        self.out = nn.Linear(WIDTH, 3)
+        self.own = torch.Generator().manual_seed(7)
+        self.kept = {"more": [np.random.default_rng(7), np.random.RandomState(7)]}
+        self.last = (random.Random(7),)
+        self.tensors = [torch.zeros(2), {"deep": torch.zeros(2)}]
+        self.nested = [[1, [2]], deque([3], maxlen=2)]
+        self.array = np.zeros(2)
+        self.arrays = (np.zeros(2), np.array([None, [4]], dtype=object))
+        self.sparse = [torch.eye(2).to_sparse()]
+        self.plain = [nn.BatchNorm1d(WIDTH)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(x.shape, generator=self.own)
+        noise = noise + self.kept["more"][0].normal() + self.kept["more"][1].normal()
+        noise = noise + self.last[0].random()
+        self.tensors[0] += 1
+        self.tensors[1]["deep"] += 1
+        self.nested[0][1].append(5)
+        self.nested[1].extend([6, 7])
+        self.array += 1
+        self.arrays[0][0] = np.nan
+        self.arrays[1][1].append(8)
+        self.arrays[1][0] = "new"
+        self.sparse[0].mul_(2)
+        return self.out(torch.relu(self.plain[0](self.fc(x + 0.1 * noise))))
+
+    def inside(self) -> tuple[bytes | str, ...]:
+        states = [self.own.get_state().tolist(), self.kept["more"][0].bit_generator.state]
+        legacy = self.kept["more"][1].get_state()[1].tolist()
+        plain = self.plain[0]
+        return tuple(
+            map(
+                str,
+                (states, legacy, self.last[0].getstate(), self.tensors, self.nested, self.array,
+                 self.arrays, self.sparse[0].to_dense(), plain.running_mean, plain.training),
+            )
+        )  # fmt: skip
+
+
+def test_what_modules_hold_comes_back() -> None:
+    model = Hoarder()
+    model.plain[0].eval()
+    before = model.inside()
+    found = measure(model, features(), seed=3)
+    assert model.inside() == before
+    assert found.eps_masks is not None
+    model(features())
+    changed = [old != new for old, new in zip(before, model.inside(), strict=True)]
+    assert changed == [True] * 8 + [False] * 2  # its frozen batch norm never changes
+
+
+class OwnNoise(nn.Module):
+    """A dropout of its own, drawn from a generator that the module holds."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(FEATURES, WIDTH), nn.Tanh(), nn.Linear(WIDTH, WIDTH))
+        self.source = source
+        self.torch_stream = torch.Generator().manual_seed(1)
+        self.numpy_stream = np.random.default_rng(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.source == "torch":
+            noise = torch.rand(x.shape, generator=self.torch_stream)
+        elif self.source == "numpy":
+            noise = torch.as_tensor(self.numpy_stream.random(x.shape), dtype=x.dtype)
+        else:
+            noise = torch.as_tensor(np.random.random_sample(x.shape), dtype=x.dtype)  # noqa: NPY002
+        return self.layers(x * (noise > 0.3))
+
+
+@pytest.mark.parametrize("source", ["torch", "numpy", "numpy global"])
+def test_noise_of_any_stream_is_seeded_and_seen(source: str) -> None:
+    model = OwnNoise(source)
+    first = measure(model, features(), seed=1)
+    model.torch_stream.manual_seed(99)
+    model.numpy_stream.random(5)
+    again = measure(model, features(), seed=1)
+    other = measure(model, features(), seed=2)
+    assert first.eps_masks is not None
+    assert first.eps_masks.min() > 0.01
+    assert np.array_equal(first.eps, again.eps)
+    assert not np.array_equal(first.eps, other.eps)
+
+
+def test_a_held_generator_does_not_repeat_the_global_stream() -> None:
+    model = OwnNoise("torch")
+    with preserved(model):
+        seed_everything(model, 5)
+        own = torch.rand(8, generator=model.torch_stream)
+        assert not torch.equal(own, torch.rand(8))
+        torch.manual_seed(5)
+        plain = torch.rand(8)
+        seed_everything(model, 5)
+        assert torch.equal(plain, torch.rand(8))
+    model.torch_stream = torch.default_generator
+    with preserved(model):
+        seed_everything(model, 5)
+        assert torch.equal(plain, torch.rand(8))
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64, -1, 1.5])
+def test_seeds_out_of_range_are_refused(seed: Any) -> None:
+    with pytest.raises(InputError, match=r"below 2\*\*63"):
+        measure(nn.Linear(FEATURES, 3), features(), seed=seed)
+
+
+def test_the_largest_seed_will_do() -> None:
+    model = nn.Sequential(nn.Linear(FEATURES, WIDTH), nn.Dropout(0.1), nn.Linear(WIDTH, 3))
+    assert np.isfinite(measure(model, features(), seed=2**63 - 1, reinit=1).length).all()
 
 
 @pytest.fixture(autouse=True)

@@ -80,6 +80,29 @@ class TestTrain:
         assert model.training is training
         assert model[2].training is training
 
+    def test_leaves_the_mode_of_submodules_alone(self, parts):
+        model = shallow(drop=0.5)
+        model.insert(1, nn.BatchNorm1d(32))
+        model[1].eval()  # frozen, as in fine-tuning
+        modes = [module.training for module in model.modules()]
+        train(model, *parts, steps=2)
+        score(model, parts[0])
+        assert [module.training for module in model.modules()] == modes
+
+    @pytest.mark.parametrize("run", [train, score])
+    def test_leaves_the_modes_alone_after_a_failure(self, parts, run):
+        model = shallow(drop=0.5)
+        model[2].eval()
+        narrow = DataSet(parts[0].inputs[:, :5], parts[0].targets, "narrow")
+        with pytest.raises(RuntimeError, match="shapes"):
+            run(model, narrow)
+        assert model.training
+        assert not model[2].training
+
+    def test_refuses_a_seed_out_of_range(self, parts):
+        with pytest.raises(InputError, match="seed"):
+            train(shallow(), *parts, steps=1, seed=2**64)
+
     @pytest.mark.parametrize(("optimiser", "learning_rate"), [("adam", 3e-3), ("sgd", 0.05)])
     def test_learns_the_digits(self, parts, optimiser, learning_rate):
         model = shallow()

@@ -1,17 +1,23 @@
-"""The rules of the verdict on made-up numbers: every finding, and every silence that matters."""
+"""The rules of the verdict on made-up numbers and small models: every finding, every silence."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from depthscale.answers import InputError, Undefined
 from depthscale.practice.advice import Advice, advise
+from depthscale.practice.audit import audit
 from depthscale.practice.diagnosis.findings import ORDER
-from depthscale.practice.diagnosis.growth import growth, over_repeats
+from depthscale.practice.diagnosis.growth import growth, lasting_shift, over_repeats
 from depthscale.practice.diagnosis.prediction import Theory, predict, representative
 from depthscale.practice.diagnosis.verdict import Verdict, judge
 from depthscale.practice.probe.measure import Measurement
@@ -432,3 +438,367 @@ def test_headlines_range_over_initialisations_when_there_are_some():
     assert line.basis == "8 initialisations"
     assert line.band is not None
     assert float(line.band.low) < math.exp(0.2) < float(line.band.high)
+
+
+# Real small models, whose faults sit at one place or on the way back.
+
+
+def linears(model: nn.Module) -> list[nn.Linear]:
+    return [module for module in model.modules() if isinstance(module, nn.Linear)]
+
+
+def batch(rows: int = 64) -> torch.Tensor:
+    return torch.randn(rows, 32, generator=torch.Generator().manual_seed(11))
+
+
+def network(
+    activation: Callable[[], nn.Module],
+    depth: int,
+    weight: float,
+    bias: float = 0.0,
+    width: int = 64,
+    drop: float = 0.0,
+) -> nn.Sequential:
+    """A chain with sigma_w^2 = ``weight`` and sigma_b^2 = ``bias`` in every layer."""
+    torch.manual_seed(1)
+    modules: list[nn.Module] = [nn.Linear(32, width)]
+    for k in range(depth - 1):
+        dropout = [nn.Dropout(drop)] if drop else []
+        modules += [activation(), *dropout, nn.Linear(width, 10 if k == depth - 2 else width)]
+    model = nn.Sequential(*modules)
+    for layer in linears(model):
+        nn.init.normal_(layer.weight, 0.0, math.sqrt(weight / layer.in_features))
+        nn.init.normal_(layer.bias, 0.0, math.sqrt(bias))
+    return model
+
+
+def shrunk(model: nn.Module, place: int, factor: float) -> nn.Module:
+    with torch.no_grad():
+        linears(model)[place].weight.mul_(factor)
+    return model
+
+
+class Normed(nn.Module):
+    """LayerNorm and GELU without shortcuts."""
+
+    def __init__(self, depth: int = 12) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.weights = nn.ModuleList(nn.Linear(32, 32) for _ in range(depth))
+        self.norm = nn.LayerNorm(32)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.weights:
+            x = nn.functional.gelu(self.norm(layer(x)))
+        return self.head(x)
+
+
+class Branches(nn.Module):
+    """``x + s W relu(x)``, ``depth`` times."""
+
+    def __init__(self, depth: int, scale: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.branches = nn.ModuleList(nn.Linear(32, 32) for _ in range(depth))
+        self.scale = scale
+        for layer in linears(self):
+            nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / 32))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.branches:
+            x = x + self.scale * layer(torch.relu(x))
+        return x
+
+
+class Sealed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("there is no way back")
+
+
+class Ending(nn.Module):
+    """A healthy chain, the last ``free`` modules of which are differentiated, and an ending."""
+
+    def __init__(self, ending: Callable[[torch.Tensor], torch.Tensor], free: int = 99) -> None:
+        super().__init__()
+        self.body = network(nn.ReLU, 5, 2.0)
+        self.ending = ending
+        self.free = free
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        modules = list(self.body)
+        with torch.no_grad():
+            for module in modules[: -self.free]:
+                x = module(x)
+        for module in modules[-self.free :]:
+            x = module(x)
+        return self.ending(x)
+
+
+def same(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+@pytest.mark.parametrize("place", [1, 10, 18])
+def test_one_tiny_layer_loses_the_gradient(place: int):
+    model = shrunk(network(nn.ReLU, 20, 2.0), place, 1e-8)
+    verdict = audit(model, batch(), band_nets=16).verdict
+    assert codes(verdict) == ["gradient_vanishing"]
+    assert not verdict.healthy
+    found = verdict.findings[0]
+    assert found.layer == f"{2 * place}"
+    # The squared norm falls by (1e-8)^2 there; the rest is a random walk of a few nats.
+    assert found.evidence["lasting_log"] == pytest.approx(2 * math.log(1e-8), abs=6.0)
+    assert found.fix_values["layer_sigma_w"] == pytest.approx(math.sqrt(2) * 1e-8, rel=0.1)
+
+
+def test_a_factor_between_layers_is_not_blamed_on_the_weights():
+    class Scaled(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 1e-8 * x
+
+    model = network(nn.ReLU, 12, 2.0)
+    modules = list(model)
+    verdict = audit(nn.Sequential(*modules[:13], Scaled(), *modules[13:]), batch()).verdict
+    assert codes(verdict)[0] == "gradient_vanishing"
+    assert verdict.findings[0].layer == "15"
+    assert "look for a factor" in verdict.findings[0].fix
+
+
+def test_one_huge_layer_explodes_the_gradient():
+    model = shrunk(network(nn.ReLU, 20, 2.0), 10, 1e8)
+    verdict = audit(model, batch(), band_nets=16).verdict
+    assert codes(verdict) == ["gradient_exploding"]
+    assert verdict.findings[0].layer == "20"
+
+
+def test_one_tiny_normalised_layer_loses_the_signal():
+    assert audit(Normed(), batch()).healthy
+    verdict = audit(shrunk(Normed(), 6, 1e-8), batch()).verdict
+    assert codes(verdict)[0] == "signal_lost"
+    assert not verdict.healthy
+    assert verdict.findings[0].layer == "weights.6"
+
+
+def test_large_raw_inputs_before_a_normalisation_are_no_loss():
+    # The gradient at the first layer is 1e-8 of that of the next one, its signal 1e8 times as long.
+    assert audit(Normed(), 1e8 * batch()).healthy
+
+
+def test_lasting_shifts_and_what_recovers():
+    falling = lasting_shift(np.exp([0.0, 1.0, 0.0, -20.0, -19.0]))
+    assert falling is not None
+    assert (falling.total, falling.before, falling.after) == (pytest.approx(-19.0), 2, 3)
+    rising = lasting_shift(np.exp([0.0, 1.0, 20.0, 19.0]))
+    assert rising is not None
+    assert rising.total == pytest.approx(18.0)
+    # Branches of low level (LayerScale) before a main path, and one low layer, recover.
+    low_branches = lasting_shift(np.exp([0.0, -28.0, 0.0, -28.0, -28.0, 0.5]))
+    assert low_branches is None or abs(low_branches.total) < 1.0
+    spread_out = lasting_shift(np.exp([0.0, 0.0, 0.0, -9.0, -18.0, -27.0, -27.0]))
+    assert spread_out is not None
+    assert spread_out.total == pytest.approx(-27.0)
+    assert lasting_shift(np.array([1.0, np.nan])) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (Ending(torch.detach), "No gradient reaches any layer"),
+        (Ending(Sealed.apply), "RuntimeError: there is no way back"),
+        (Ending(same, free=1), "No gradient reaches 4 of 5 layers"),
+        (Ending(torch.sign), "exactly zero"),
+    ],
+    ids=["detached", "raises", "no_grad", "sign"],
+)
+def test_a_missing_gradient_is_no_kept_one(model: nn.Module, words: str):
+    verdict = audit(model, batch(), band_nets=0).verdict
+    found = next(found for found in verdict.findings if found.code == "no_gradient")
+    assert found.severity == "problem"
+    assert words in verdict.sentence
+    assert "keeps its norm" not in verdict.sentence
+
+
+def test_frozen_parts_are_a_warning_at_most():
+    verdict = audit(Ending(same, free=5), batch(), band_nets=0).verdict
+    assert [(f.code, f.severity) for f in verdict.findings] == [("no_gradient", "warning")]
+    frozen = network(nn.ReLU, 5, 2.0).requires_grad_(False)
+    assert audit(frozen, batch(), band_nets=0).verdict.findings == ()
+
+
+def test_a_head_that_the_loss_does_not_look_at_stays_a_note():
+    # Also what a signal that is written to in place looks like.
+    for missing in (2, 5):
+        gradient = np.ones(6)
+        gradient[missing] = np.nan
+        verdict = judge(change(blank(6), gradient=gradient), None, theory_reason="x")
+        assert codes(verdict) == ["no_theory"]
+
+
+def test_a_gradient_that_was_not_measured_is_not_praised():
+    single = judge(change(blank(1)), None, theory_reason="x")
+    assert "was not measured" in single.sentence
+
+
+def test_the_dropout_fix_holds_together():
+    model = network(nn.ReLU, 30, 1.0, drop=0.5)
+    verdict = audit(model, batch(), band_nets=16).verdict
+    limited = verdict.findings[0]
+    assert limited.code == "dropout_limited"
+    values = limited.fix_values
+    limit = float(values["max_drop"])
+    assert values["drop"] == pytest.approx(limit, rel=1e-12)
+    # He's scale for the drop that is recommended, not for the one that is there (which gives 1).
+    assert values["sigma_w"] == pytest.approx(math.sqrt(2 * (1 - limit)), rel=1e-9)
+    assert "sigma_w = 1.4" in limited.fix
+    followed = network(nn.ReLU, 30, float(values["sigma_w"]) ** 2, drop=limit)
+    assert audit(followed, batch(), band_nets=16).healthy
+
+
+def test_weights_are_critical_only_if_every_layer_is():
+    model = shrunk(network(nn.Tanh, 20, 1.7609546, 0.05), 10, 1e-6)
+    verdict = audit(model, batch(), band_nets=16).verdict
+    assert not verdict.healthy
+    assert "are at their critical scale" not in verdict.sentence
+    assert verdict.findings[0].fix_values["sigma_w"] == pytest.approx(math.sqrt(1.76095), rel=1e-4)
+
+
+def test_residual_branches_are_scaled_by_their_number():
+    verdict = audit(Branches(50), batch()).verdict
+    found = verdict.findings[0]
+    assert found.code == "gradient_exploding"
+    assert found.fix_values == {"branch_factor": pytest.approx(50**-0.5)}
+    assert "undoes" not in found.fix
+    # Without shortcuts the factor a layer can be undone.
+    steps = change(blank(40), gradient=np.exp(-0.5 * np.arange(40)))
+    plain = judge(steps, None, theory_reason="x").findings[0]
+    assert "undoes" in plain.fix
+    assert audit(Branches(50, float(found.fix_values["branch_factor"])), batch()).healthy
+
+
+def test_a_refused_initialisation_is_not_recommended():
+    state = tanh(1.0)
+    measured = exact(state, 60, 0.2, 0.3)
+    advice = SimpleNamespace(**vars(advise("tanh")) | {"obstacle": "the weights are shared"})
+    verdict = judge(measured, predict(measured, chain(state, 60), band_nets=0), advice=advice)
+    fix = verdict.findings[0].fix
+    assert "sigma_w = 1.327" in fix
+    assert "does not apply: the weights are shared" in fix
+    assert "(model, inputs)" not in fix
+
+
+def test_an_unknown_bound_is_infinite():
+    rise = growth(np.array([1.0, 5.0]))
+    assert rise is not None
+    assert math.isinf(float(rise.factor.high))
+    assert float(rise.factor.low) == 0.0
+    record = audit(network(nn.ReLU, 2, 2.0), batch(), band_nets=0).to_dict()
+    assert record["headlines"][2]["band"]["high"] is None
+    assert "no bound" in record["reasons"]["headlines.2.band.high"]
+
+
+def test_theory_must_still_hold_at_the_last_layer():
+    # The scales say that the signal is lost; in the last third of the measured layers it is not.
+    state = tanh(1.0)
+    measured = exact(state, 60, 0.2, 0.3)
+    eps = measured.eps[0].copy()
+    eps[42:] = 0.3
+    verdict, _ = judged(state, 60, measurement=change(measured, eps=eps))
+    assert not {"ordered", "signal_lost"} & set(codes(verdict))
+
+
+@pytest.mark.parametrize("depth", [20, 40])
+def test_a_collapse_down_to_rounding_is_one(depth: int):
+    class TwoBranches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.pairs = nn.ModuleList(nn.Linear(32, 32) for _ in range(2 * depth))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for left, right in zip(self.pairs[::2], self.pairs[1::2], strict=True):
+                x = (torch.sigmoid(left(x)) + torch.sigmoid(right(x))) / 2
+            return x
+
+    verdict = audit(TwoBranches(), batch()).verdict
+    assert codes(verdict)[0] == "signal_lost"
+    assert "1e-300" not in verdict.sentence
+    assert verdict.findings[0].severity == "problem"
+    # Steady down to the floor, then 60 layers of rounding.
+    eps = np.maximum(0.5 * np.exp(-3.0 * np.arange(80)), 2e-14 * (1 + np.arange(80) % 3))
+    assert codes(judge(change(blank(80), eps=eps), None, theory_reason="x"))[0] == "signal_lost"
+
+
+def test_dead_channels_are_counted_as_channels():
+    # 20 of 32 channels are dead, 62 %: 1.4 binomial deviations above a half, so nothing.
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 64, 10)
+    )
+    conv = model[0]
+    assert isinstance(conv, nn.Conv2d)
+    nn.init.zeros_(conv.bias)
+    with torch.no_grad():
+        conv.bias[:20] = -1e3
+    images = torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    result = audit(model, images, band_nets=0)
+    assert result.measurement.dead[0, 0] == pytest.approx(20 / 32)
+    assert "dead" not in codes(result.verdict)
+
+
+def test_a_silent_branch_does_not_hide_a_dead_layer():
+    zero = np.r_[0, 1, 1, 0, 0, 0.0]
+    measured = change(blank(6), zero=zero, dead=np.r_[0, 1, 1, 0, 1.0, 0])
+    branch = replace(measured.layers[1], sigma_w=0.0)
+    measured = replace(measured, layers=(measured.layers[0], branch, *measured.layers[2:]))
+    verdict = judge(measured, None, theory_reason="x")
+    assert [(f.code, f.layer) for f in verdict.findings[:2]] == [("dead", "fc4"), NO_WEIGHTS]
+    assert not verdict.healthy
+    # The layer that is silent because of the branch is no finding of its own; another one is.
+    also = judge(replace(measured, zero=np.r_[0, 1, 1, 0, 1.0, 0][None]), None, theory_reason="x")
+    assert [(f.code, f.layer) for f in also.findings[:2]] == [("dead", "fc4"), NO_WEIGHTS]
+
+
+NO_WEIGHTS = ("zero_weights", "fc1")
+
+
+def test_the_interval_of_few_pairs_is_that_of_student():
+    line = judge(replace(blank(3), pairs=4), None, theory_reason="x").headlines[0]
+    assert line.band is not None
+    # Three degrees of freedom: 3.182 standard errors of 0.01.
+    assert float(line.band.high) - 0.3 == pytest.approx(0.01 * 3.182446, rel=1e-5)
+
+
+def orthogonal_tanh() -> nn.Module:
+    model = network(nn.Tanh, 100, 1.0)
+    for layer in linears(model):
+        nn.init.orthogonal_(layer.weight, 1.03)
+    return model
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: network(nn.ReLU, 30, 2.0),
+        orthogonal_tanh,
+        lambda: network(nn.Tanh, 3, 1 / 3, 0.01),
+        lambda: network(nn.ReLU, 3, 1 / 3, 0.01),
+        lambda: Branches(20, 20**-0.5),
+        lambda: nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=True),
+            4,
+            enable_nested_tensor=False,
+        ),
+    ],
+    ids=["He", "orthogonal", "tanh", "ReLU", "residual", "pre-LN"],
+)
+def test_healthy_models_stay_healthy(build: Callable[[], nn.Module]):
+    torch.manual_seed(0)
+    model = build()
+    inputs = batch().reshape(32, 2, 32) if isinstance(model, nn.TransformerEncoder) else batch()
+    assert audit(model, inputs, band_nets=16).healthy

@@ -170,7 +170,7 @@ def _audit_parser(parser: argparse.ArgumentParser) -> None:
     add("--pairs", type=_positive, default=64, help="pairs of inputs to compare (default 64)")
     add("--mode", choices=("train", "eval"), default="train", help="default train: dropout drops")
     add("--reinit", type=_count, default=0, metavar="K", help="repeat over K initialisations")
-    add("--seed", type=_count, default=0)
+    add("--seed", type=_seed, default=0)
     add("--fix", action="store_true", help="also audit the model after critical_init_")
     add("--html", type=Path, metavar="PATH", help="write a self-contained page "
         "(with --fix also PATH-fixed)")  # fmt: skip
@@ -263,6 +263,12 @@ def _misalignment(text: str) -> float:
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not _count(text) < 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number below 2**63, got {text!r}")
     return int(text)
 
 

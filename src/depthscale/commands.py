@@ -30,6 +30,7 @@ def audit(options: argparse.Namespace) -> int:
     """Audit a model, print the report and write the pages; 1 where it has problems."""
     fixed_page = options.html and options.html.with_stem(f"{options.html.stem}-fixed")
     _check_writable(options.html, (".html", ".htm"))
+    _check_writable(fixed_page if options.fix else None, (".html", ".htm"))
     with _working("Auditing"):
         before, after, obstacle = _audits(options)
         pages = [(before, options.html), (after, fixed_page)] if options.html else []
@@ -260,6 +261,8 @@ def _check_writable(path: Path | None, endings: tuple[str, ...]) -> None:
         raise InputError(f"there is no folder {path.parent} to write {path.name} into")
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: no permission")
 
 
 @contextlib.contextmanager

@@ -29,7 +29,8 @@ class Advice:
     drifts over the layers. ``convention`` is "gradient" (``sigma_w^2 E[phi'^2]/(1 - drop) = 1``) or
     "forward" (``sigma_w^2 E[phi'^2] = 1``); they differ only with dropout. ``depth_scale`` is the
     correlation depth scale there, in layers; ``max_drop`` the largest drop at which five of them
-    still cover the depth that was asked for.
+    still cover the depth that was asked for. ``obstacle`` is for an audit to fill in: why
+    ``critical_init_`` would refuse the audited model, None where it takes it.
     """
 
     activation: str
@@ -43,6 +44,7 @@ class Advice:
     depth_scale: Quantity
     max_drop: Quantity
     reason: str = ""
+    obstacle: str | None = None
 
 
 def advise(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from depthscale.answers import InputError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from depthscale.practice.advice import Advice
     from depthscale.practice.probe.measure import Measurement
     from depthscale.practice.probe.sites import Chain
+    from depthscale.practice.probe.trace import Trace
 
 __all__ = ["Audit", "Band", "Finding", "Headline", "NotTrainable", "Theory", "Verdict", "audit"]
 
@@ -133,9 +134,9 @@ def audit(
         pairs: pairs of inputs, at most.
         reinit: how many more times to measure with weights drawn anew from their own distribution,
             so that the headline numbers come with the scatter between initialisations.
-        seed: of masks, readout, redrawn weights and bands.
+        seed: of masks, readout, redrawn weights and bands, in 0..2**63 - 1.
         name: what to call the model in the report; default its class.
-        band_nets: networks for the finite-width bands (fewer for wide and deep ones), 0 for none.
+        band_nets: networks for the finite-width bands (fewer for wide and deep ones), none below 2.
 
     Raises:
         InputError: unusable model, inputs or settings; NaN or infinite weights (named); a model
@@ -166,7 +167,7 @@ def audit(
     assert measurement.trace is not None  # measure always keeps it
     chain = recognise_chain(measurement.trace, _plain(model))
     theory, reason = _theory(measurement, chain, band_nets, seed)
-    advice = _advice(chain, theory)
+    advice = _advice(chain, theory, model, measurement.trace)
     verdict = judge(measurement, theory, theory_reason=reason, advice=advice)
     facts = _provenance(model, inputs, measurement, seed)
     facts["seconds"] = perf_counter() - begun
@@ -188,9 +189,15 @@ def _theory(
         return None, str(error)
 
 
-def _advice(chain: Chain | str, theory: Theory | None) -> Advice | None:
-    """The recommended initialisation for the layer that stands for the chain."""
+def _advice(
+    chain: Chain | str, theory: Theory | None, model: nn.Module, trace: Trace
+) -> Advice | None:
+    """The recommended initialisation for the layer that stands for the chain.
+
+    With the obstacle, if any, that keeps ``critical_init_`` from setting it in this model.
+    """
     from depthscale.practice.advice import advise
+    from depthscale.practice.initialisation import init_obstacle
 
     if isinstance(chain, str):
         return None
@@ -199,10 +206,11 @@ def _advice(chain: Chain | str, theory: Theory | None) -> Advice | None:
     try:
         state = representative(chain)
         depth = len(chain.layers) if searched else None
-        return advise(state.activation, drop=float(state.drop), depth=depth)
+        advice = advise(state.activation, drop=float(state.drop), depth=depth)
     except InputError:
         # An activation that jumps in value: the report gives that reason where theory would be.
         return None
+    return replace(advice, obstacle=init_obstacle(model, trace))
 
 
 def _plain(model: nn.Module) -> nn.Module:
@@ -217,7 +225,7 @@ def _provenance(
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    from depthscale.practice.probe.feed import describe
+    from depthscale.practice.probe.feed import describe_inputs
 
     versions = {"python": platform.python_version()}
     for package in ("depthscale", "torch", "numpy", "scipy"):
@@ -232,7 +240,7 @@ def _provenance(
         "versions": versions,
         "seed": seed,
         "mode": measurement.mode,
-        "inputs": describe(inputs),
+        "inputs": describe_inputs(inputs),
         "pairs": measurement.pairs,
         "model": lines,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from depthscale.answers import InputError
@@ -14,15 +14,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from depthscale.practice.probe.graph import Graph
-    from depthscale.practice.probe.trace import Event
-    from depthscale.theory.activation import Activation
+    from depthscale.practice.probe.settable import Node, Settable
+    from depthscale.practice.probe.trace import Trace
 
 # Examples in the batch that stands in for inputs which were not given.
 STAND_INS = 4
-
-# A chain must hold this share of the layers with weights, or the rest sets the scale of the signal.
-SHARE = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -78,32 +74,6 @@ class InitReport:
         }
 
 
-@dataclass
-class _Node:
-    """One layer of the plan: where it takes its input from, and the scales it is to get."""
-
-    event: Event
-    name: str
-    module: nn.Module
-    source: _Node | None
-    function: Activation | None
-    drop: float
-    children: list[_Node] = field(default_factory=list)
-    sigma_w: float = math.nan
-    sigma_b: float = math.nan
-    q: float = math.nan
-
-    @property
-    def role(self) -> str:
-        if not self.children:
-            return "last"
-        return "hidden" if self.source else "first"
-
-    @property
-    def biased(self) -> bool:
-        return getattr(self.module, "bias", None) is not None
-
-
 def critical_init_(
     model: nn.Module,
     inputs: Any = None,
@@ -149,7 +119,7 @@ def critical_init_(
             in training.
         sigma_b: standard deviation of all hidden biases; default chosen by ``advise``.
         orthogonal: orthogonal instead of Gaussian weights.
-        seed: for the draw; default torch's global generator.
+        seed: for the draw, in 0..2**63 - 1; default torch's global generator.
         convention: "gradient" or "forward".
 
     Raises:
@@ -169,40 +139,73 @@ def critical_init_(
 
     from depthscale.practice.probe.trace import trace_model, unwrap
 
-    _check(drop, sigma_b)
+    _check(drop, sigma_b, seed)
+    _check_changeable(model)
     module, _ = unwrap(model)
-    if any(parameter.is_inference() for parameter in model.parameters()):
-        raise InputError("the parameters were made under inference_mode and cannot be changed")
     notes: list[str] = []
     batch = _stand_in(module, notes) if inputs is None else inputs
-    from depthscale.practice.probe.graph import Graph
-
-    graph = Graph(trace_model(module, batch, mode="train"), module)
-    nodes, reasons = _chain(graph, module, drop, notes)
-    chained = any(node.source for node in nodes)
-    if not chained or len(nodes) < SHARE * (len(nodes) + len(reasons)):
-        why = next(iter(reasons.values()), "it has fewer than two Linear or Conv layers in a row")
-        raise InputError(
-            f"{type(module).__name__} is not a chain that starts at its inputs: {why}; "
-            "critical_init_ is for plain chains of Linear or Conv, activation and dropout"
-        )
-    squares = {} if inputs is None else _input_squares(module, inputs, nodes)
-    for node in nodes:
+    found = _settable(trace_model(module, batch, mode="train"), module, drop)
+    notes += found.notes
+    squares = {} if inputs is None else _input_squares(module, inputs, found.nodes)
+    for node in found.nodes:
         _plan(node, squares.get(node.name, 1.0), sigma_b, convention, notes)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        layers = tuple(_apply(node, orthogonal, generator) for node in nodes)
+        layers = tuple(_apply(node, orthogonal, generator) for node in found.nodes)
     if orthogonal and any(layer.method == "gaussian" for layer in layers):
         notes.append("transposed convolutions were given Gaussian weights")
-    untouched = tuple(reasons.items()) + tuple(_others(module, nodes, reasons))
+    untouched = tuple(found.reasons.items()) + tuple(_others(module, found))
     return InitReport(layers, untouched, convention, tuple(dict.fromkeys(notes)))
 
 
-def _check(drop: float | None, sigma_b: float | None) -> None:
+def init_obstacle(model: nn.Module, trace: Trace) -> str | None:
+    """Why ``critical_init_`` would refuse a model, None where it takes it.
+
+    ``trace`` is a trace of the model (``Measurement.trace``): no further pass is made.
+    """
+    from depthscale.practice.probe.trace import unwrap
+
+    try:
+        _check_changeable(model)
+        _settable(trace, unwrap(model)[0], None)
+    except InputError as error:
+        return str(error).partition(_PLAIN)[0]
+    return None
+
+
+_PLAIN = "; critical_init_ is for plain chains of Linear or Conv, activation and dropout"
+
+
+def _settable(trace: Trace, model: nn.Module, drop: float | None) -> Settable:
+    """Return the chain that is to be set, or raise with the reason why there is none."""
+    from depthscale.practice.probe.settable import settable_layers
+
+    found = settable_layers(trace, model, drop)
+    if found.obstacle is not None:
+        raise InputError(found.obstacle + _PLAIN)
+    for node in found.nodes:
+        if node.function is not None and node.function.why_no_theory:
+            raise InputError(f"no critical initialisation: {node.function.why_no_theory}")
+    return found
+
+
+def _check_changeable(model: nn.Module) -> None:
+    from torch import nn
+
+    # What is no module at all is for ``unwrap`` to refuse.
+    if isinstance(model, nn.Module) and any(p.is_inference() for p in model.parameters()):
+        raise InputError("the parameters were made under inference_mode and cannot be changed")
+
+
+def _check(drop: float | None, sigma_b: float | None, seed: int | None) -> None:
     if drop is not None and not 0.0 <= drop < 1.0:
         raise InputError(f"drop is {drop!r}; expected a probability in [0, 1)")
     if sigma_b is not None and not 0.0 <= sigma_b < math.inf:
         raise InputError(f"sigma_b is {sigma_b!r}; expected a standard deviation of 0 or above")
+    if seed is not None:
+        from depthscale.practice.probe.state import check_seed
+
+        check_seed(seed)
 
 
 def _stand_in(model: nn.Module, notes: list[str]) -> torch.Tensor:
@@ -229,87 +232,16 @@ def _stand_in(model: nn.Module, notes: list[str]) -> torch.Tensor:
     return torch.randn(STAND_INS, *shape, generator=generator).to(weight.device, weight.dtype)
 
 
-def _chain(
-    graph: Graph, model: nn.Module, drop: float | None, notes: list[str]
-) -> tuple[list[_Node], dict[str, str]]:
-    """Return the layers that hang on the inputs through activations and dropout, in order.
-
-    Also the other layers with weights, each with the reason why it is left alone.
-    """
-    from depthscale.theory.activation import activation
-
-    made: dict[int, _Node] = {}
-    touched: set[int] = set()
-    reasons: dict[str, str] = {}
-    for event in graph.trace.weights:
-        name = graph.names[event.index]
-        module = _owner(event, model)
-        if isinstance(module, str):
-            reasons[name] = module
-            continue
-        if id(module) in touched:
-            notes.append(f"{name} shares its weights with an earlier call, which set them")
-            continue
-        path = graph.walk_back(event.parents[0])
-        if path.obstruction is not None and path.kind == "pool":
-            notes.append(f"pooling before {name} changes the length, which is not accounted for")
-            path = graph.walk_back(event.parents[0], frozenset({"pool"}))
-        source = graph.weight_of(path.end)
-        if path.obstruction is not None and graph.name_of(path.end) == "the input":
-            # Nothing with weights comes before (an embedding or a normalised input at most).
-            path = replace(path, before=None, after=None, rate=0.0, obstruction=None)
-        if path.obstruction is not None:
-            reasons[name] = path.obstruction
-        elif source is not None and source.index not in made:
-            reasons[name] = f"what feeds it, {graph.names[source.index]}, was left alone"
-        else:
-            acting = path.before.then(path.after) if path.before and path.after else None
-            acting = acting or path.before or path.after
-            function = None
-            if source is not None:
-                function = activation("identity" if acting is None else acting.function)
-                function = function if acting is None else function.renamed(acting.label)
-            rate = path.rate if drop is None or source is None else drop
-            node = _Node(event, name, module, made.get(source.index) if source else None,
-                         function, rate)  # fmt: skip
-            made[event.index] = node
-            touched.add(id(module))
-            if node.source:
-                node.source.children.append(node)
-    return list(made.values()), reasons
-
-
-def _owner(event: Event, model: nn.Module) -> nn.Module | str:
-    """Return the Linear or Conv module whose own weight an operation uses, or why there is none."""
-    from torch import nn
-    from torch.nn.modules.conv import _ConvNd
-
-    use = event.weight
-    if use is None or len(use.owners) != 1 or len(event.parents) != 1:
-        return "its weights are not one parameter"
-    path, _, leaf = use.owners[0].rpartition(".")
-    if leaf != "weight":
-        return f"its weights are made from {use.owners[0]} (a parametrisation or a raw parameter)"
-    module = model.get_submodule(path)
-    if not isinstance(module, nn.Linear | _ConvNd):
-        return f"it is a {type(module).__name__}, not a Linear or Conv"
-    if not module.weight.requires_grad:
-        return "it is frozen"
-    return module
-
-
-def _others(
-    model: nn.Module, nodes: list[_Node], reasons: dict[str, str]
-) -> Iterator[tuple[str, str]]:
+def _others(model: nn.Module, found: Settable) -> Iterator[tuple[str, str]]:
     """Yield the other modules that hold parameters."""
-    done = {id(node.module) for node in nodes}
+    done = {id(node.module) for node in found.nodes}
     for name, module in model.named_modules():
         own = any(True for _ in module.parameters(recurse=False))
-        if own and id(module) not in done and name not in reasons:
+        if own and id(module) not in done and name not in found.reasons:
             yield name, f"{type(module).__name__} outside the chain"
 
 
-def _input_squares(model: nn.Module, inputs: Any, nodes: list[_Node]) -> dict[str, float]:
+def _input_squares(model: nn.Module, inputs: Any, nodes: tuple[Node, ...]) -> dict[str, float]:
     """Mean square of what arrives at each first layer, without dropout."""
     import torch
 
@@ -319,7 +251,7 @@ def _input_squares(model: nn.Module, inputs: Any, nodes: list[_Node]) -> dict[st
 
     squares: dict[str, float] = {}
 
-    def watch(node: _Node) -> None:
+    def watch(node: Node) -> None:
         def record(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             squares.setdefault(node.name, float(args[0].double().square().mean()))
 
@@ -338,7 +270,7 @@ def _input_squares(model: nn.Module, inputs: Any, nodes: list[_Node]) -> dict[st
 
 
 def _plan(
-    node: _Node, square: float, sigma_b: float | None, convention: Convention, notes: list[str]
+    node: Node, square: float, sigma_b: float | None, convention: Convention, notes: list[str]
 ) -> None:
     """Set sigma_w, sigma_b and the expected length of a layer from those before it."""
     target = _target(node, sigma_b, convention, notes)
@@ -368,7 +300,7 @@ def _plan(
 
 
 def _target(
-    node: _Node, sigma_b: float | None, convention: Convention, notes: list[str]
+    node: Node, sigma_b: float | None, convention: Convention, notes: list[str]
 ) -> Advice | None:
     """Return what is recommended for the activation that follows a layer; None for a last one."""
     if not node.children:
@@ -384,7 +316,7 @@ def _target(
     return advice
 
 
-def _apply(node: _Node, orthogonal: bool, generator: torch.Generator | None) -> InitLayer:
+def _apply(node: Node, orthogonal: bool, generator: torch.Generator | None) -> InitLayer:
     import torch
 
     module = node.module

@@ -45,6 +45,17 @@ def _entry(maker: Maker) -> Maker:
     return maker
 
 
+def _text(value: float) -> str:
+    """A parameter as short as it reads back exactly."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise InputError(f"{name} is {value!r}; expected a positive number")
+
+
 def _normal_density(x: Array) -> Array:
     return np.asarray(np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
 
@@ -141,19 +152,19 @@ def relu() -> Activation:
 @_entry
 def leaky_relu(negative_slope: float = 0.01) -> Activation:
     """``x`` for ``x > 0``, ``negative_slope x`` below (torch's default slope)."""
-    return piecewise_linear(f"leaky_relu({negative_slope:g})", (0.0,), (negative_slope, 1.0))
+    return piecewise_linear(f"leaky_relu({_text(negative_slope)})", (0.0,), (negative_slope, 1.0))
 
 
 @_entry
 def prelu(negative_slope: float = 0.25) -> Activation:
     """Leaky ReLU with torch's initial PReLU slope."""
-    return piecewise_linear(f"prelu({negative_slope:g})", (0.0,), (negative_slope, 1.0))
+    return piecewise_linear(f"prelu({_text(negative_slope)})", (0.0,), (negative_slope, 1.0))
 
 
 @_entry
 def shaped_relu(negative_slope: float, positive_slope: float) -> Activation:
     """Two slopes that meet at 0."""
-    name = f"shaped_relu({negative_slope:g}, {positive_slope:g})"
+    name = f"shaped_relu({_text(negative_slope)}, {_text(positive_slope)})"
     return piecewise_linear(name, (0.0,), (negative_slope, positive_slope))
 
 
@@ -167,8 +178,8 @@ def abs_() -> Activation:
 def hardtanh(low: float = -1.0, high: float = 1.0) -> Activation:
     """``x`` clipped to ``[low, high]``."""
     if not low < high:
-        raise InputError(f"hardtanh needs low < high, got {low:g}, {high:g}")
-    name = "hardtanh" if (low, high) == (-1.0, 1.0) else f"hardtanh({low:g}, {high:g})"
+        raise InputError(f"hardtanh needs low < high, got {low!r}, {high!r}")
+    name = "hardtanh" if (low, high) == (-1.0, 1.0) else f"hardtanh({_text(low)}, {_text(high)})"
     base = piecewise_linear(name, (low, high), (0.0, 1.0, 0.0), at_zero=min(max(0.0, low), high))
     return base.with_functions(
         lambda x: np.clip(x, low, high), lambda x: ((x > low) & (x < high)).astype(float)
@@ -195,8 +206,14 @@ def hardsigmoid() -> Activation:
 
 @_entry
 def softshrink(threshold: float = 0.5) -> Activation:
-    """``x`` moved towards 0 by ``threshold``."""
-    return piecewise_linear(f"softshrink({threshold:g})", (-threshold, threshold), (1.0, 0.0, 1.0))
+    """``x`` moved towards 0 by ``threshold``.
+
+    Moments are 0 once the threshold is more than 8.6 standard deviations out.
+    """
+    _positive("threshold of softshrink", threshold)
+    return piecewise_linear(
+        f"softshrink({_text(threshold)})", (-threshold, threshold), (1.0, 0.0, 1.0)
+    )
 
 
 # Other functions with breaks -------------------------------------------------------------------
@@ -242,7 +259,7 @@ def _exponential_unit(name: str, alpha: float, rate: float, gain: float) -> Acti
 @_entry
 def elu(alpha: float = 1.0) -> Activation:
     """``x`` for ``x > 0``, ``alpha (exp(x) - 1)`` below."""
-    return _exponential_unit("elu" if alpha == 1 else f"elu({alpha:g})", alpha, 1.0, 1.0)
+    return _exponential_unit("elu" if alpha == 1 else f"elu({_text(alpha)})", alpha, 1.0, 1.0)
 
 
 @_entry
@@ -254,7 +271,10 @@ def selu() -> Activation:
 @_entry
 def celu(alpha: float = 1.0) -> Activation:
     """``x`` for ``x > 0``, ``alpha (exp(x/alpha) - 1)`` below."""
-    return _exponential_unit("celu" if alpha == 1 else f"celu({alpha:g})", alpha, 1 / alpha, 1.0)
+    _positive("alpha of celu", alpha)
+    return _exponential_unit(
+        "celu" if alpha == 1 else f"celu({_text(alpha)})", alpha, 1 / alpha, 1.0
+    )
 
 
 @_entry
@@ -295,8 +315,9 @@ def step() -> Activation:
 @_entry
 def hardshrink(threshold: float = 0.5) -> Activation:
     """``x`` where ``|x| > threshold``, else 0: jumps, so the theory does not hold."""
+    _positive("threshold of hardshrink", threshold)
     return Activation(
-        f"hardshrink({threshold:g})",
+        f"hardshrink({_text(threshold)})",
         lambda x: np.where(np.abs(x) > threshold, x, 0.0),
         lambda x: (np.abs(x) > threshold).astype(float),
         np.zeros_like,
@@ -385,8 +406,9 @@ def logsigmoid() -> Activation:
 @_entry
 def softplus(beta: float = 1.0) -> Activation:
     """``log(1 + exp(beta x))/beta``."""
+    _positive("beta of softplus", beta)
     return _smooth(
-        "softplus" if beta == 1 else f"softplus({beta:g})",
+        "softplus" if beta == 1 else f"softplus({_text(beta)})",
         lambda x: np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(beta * x))) / beta,
         lambda x: _expit(beta * x),
         lambda x: beta * _sech2(beta * x / 2) / 4,
@@ -397,6 +419,7 @@ def softplus(beta: float = 1.0) -> Activation:
 @_entry
 def silu(beta: float = 1.0) -> Activation:
     """``x/(1 + exp(-beta x))``."""
+    _positive("beta of silu", beta)
 
     def derivative(x: Array) -> Array:
         s = _expit(beta * x)
@@ -406,7 +429,7 @@ def silu(beta: float = 1.0) -> Activation:
         s = _expit(beta * x)
         return beta * s * (1 - s) * (2 + beta * x * (1 - 2 * s))
 
-    name = "silu" if beta == 1 else f"silu({beta:g})"
+    name = "silu" if beta == 1 else f"silu({_text(beta)})"
     return _smooth(name, lambda x: x * _expit(beta * x), derivative, second, 4.0 / beta)
 
 
@@ -528,7 +551,7 @@ def polynomial(*coefficients: float) -> Activation:
     if len({k % 2 for k in powers}) == 1:
         parity = "odd" if min(powers) % 2 else "even"
     return Activation(
-        f"polynomial({', '.join(f'{c:g}' for c in coefficients)})",
+        f"polynomial({', '.join(f'{_text(c)}' for c in coefficients)})",
         p,
         p.deriv(1),
         p.deriv(2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -134,6 +135,11 @@ def critical_point(
     """
     function = activation(activation_)
     _check(sigma_b, q, convention)
+    if masks == "clean":
+        raise InputError(
+            "a masked-against-clean pair has two lengths and no common critical point; expected"
+            " masks independent or shared (the same weights serve both pairs)"
+        )
     probe = MeanField(function, sigma_w=1.0, sigma_b=sigma_b or 0.0, drop=drop, masks=masks)
     curve = _CriticalCurve(function, probe.moments, convention)
 
@@ -218,7 +224,7 @@ def _at_length(curve: _CriticalCurve, q: float) -> tuple[list[float], str]:
         return [], f"E[phi'^2] vanishes at q = {q:g}"
     if bias < -1e-12 * q:
         return [], f"q = {q:g} would need sigma_b^2 = {bias:.6g} < 0; {curve.stable_range()}"
-    if abs(slope) >= 1:
+    if abs(slope) >= 1 - 1e-12:
         return [], (
             f"the length map is unstable at the critical q = {q:g} (slope {slope:.6g}): the length"
             f" leaves it, so this point is only a transient; {curve.stable_range()}"
@@ -239,13 +245,10 @@ def _at_bias(curve: _CriticalCurve, sigma_b: float, drop: float) -> tuple[list[f
     with np.errstate(all="ignore"):
         bias = curve.bias(_QS)
         values = (bias - target) / _QS
-        # what rounding leaves of a cancelled bias is no root
-        values[np.abs(values) < 1e-11] = 0.0
-    signs = np.sign(values)
-    brackets = np.flatnonzero(signs[:-1] * signs[1:] < 0)
     logs = np.log(_QS)
     roots = [
-        math.exp(brentq(excess, logs[i], logs[i + 1], xtol=1e-15, rtol=1e-15)) for i in brackets
+        math.exp(brentq(excess, logs[i], logs[j], xtol=1e-15, rtol=1e-15))
+        for i, j in _sign_changes(values)
     ]
     stable = [q for q in roots if abs(float(curve.length_slope(q))) < 1 - 1e-12]
     name = curve.activation.name
@@ -278,6 +281,17 @@ def _at_bias(curve: _CriticalCurve, sigma_b: float, drop: float) -> tuple[list[f
         f"{name} has no critical length with sigma_b = {sigma_b:g} and drop = {drop:g}"
         f" (q from 1e-9 to 1e6 searched); {curve.stable_range()}"
     )
+
+
+def _sign_changes(values: Array) -> list[tuple[int, int]]:
+    """Neighbouring grid points of opposite sign, across a zero that falls on a grid point.
+
+    What rounding leaves of a cancelled difference is no sign; a longer stretch of zeros is a
+    marginal curve (ReLU6 at small lengths), not a root.
+    """
+    known = np.flatnonzero(np.abs(values) > 4e-13)
+    neighbours = itertools.pairwise(int(i) for i in known)
+    return [(i, j) for i, j in neighbours if values[i] * values[j] < 0 and j - i <= 3]
 
 
 def critical_line(
@@ -353,29 +367,37 @@ def max_drop(
     if not depth > 0:
         raise InputError(f"depth is {depth!r}; expected a positive number of layers")
 
+    tuned: Masks = "shared" if masks == "shared" else "independent"
+
     def excess(log_drop: float) -> float:
+        """``ln(depth scale/depth)``; ``-inf`` where no critical point exists."""
         drop = math.exp(log_drop)
         if function.scale_free and sigma_b == 0:
-            scale = MeanField(function, 1.0, 0.0, drop, masks).depth_scale.correlation
+            field = MeanField(function, 1.0, 0.0, drop, masks)
         else:
-            point = critical_point(function, sigma_b, None, drop, convention, masks)
+            point = critical_point(function, sigma_b, None, drop, convention, tuned)
             if not point.exists:
                 return -math.inf
-            assert not isinstance(point.sigma_w, Undefined)
-            scale = MeanField(
-                function, point.sigma_w, sigma_b, drop, masks, float(point.q)
-            ).depth_scale.correlation
-        return math.inf if isinstance(scale, Undefined) else math.log(scale / depth)
+            weight, q = float(point.sigma_w), float(point.q)
+            field = MeanField(function, weight, sigma_b, drop, masks, q)
+        scale = field.depth_scale.correlation
+        if isinstance(scale, Undefined):
+            return -math.inf if isinstance(field.eps, Undefined) else math.inf
+        return math.log(max(scale, 1e-300) / depth)
 
-    low, high = math.log(1e-12), math.log(0.999)
     if masks == "shared":
         return Undefined("shared masks set no field: they limit no correlation depth")
-    if excess(low) == -math.inf:
-        point = critical_point(function, sigma_b, None, 0.0, convention, masks)
-        return Undefined(point.reason or "no critical point exists even at drop = 1e-12")
+    high = math.log(0.999)
+    # a critical point may need some dropout (tanh without bias) or be too near q = 0 without
+    for low in (math.log(d) for d in (1e-12, 1e-9, 1e-7, 1e-5, 1e-3)):
+        if excess(low) > -math.inf:
+            break
+    else:
+        point = critical_point(function, sigma_b, None, 0.0, convention, tuned)
+        return Undefined(point.reason or "no critical point exists at any drop")
     if excess(low) < 0:
         return Undefined(
-            f"even drop = 1e-12 leaves a correlation depth scale below {depth:g} layers"
+            f"even drop = {math.exp(low):.0e} leaves a depth scale below {depth:g} layers"
         )
     # critical points can cease to exist at some drop: shrink to where they do
     while excess(high) == -math.inf and high - low > 1e-9:

@@ -39,10 +39,16 @@ def examine(
     places = (
         tuple(sorted(float(b) for b in breaks)) if breaks is not None else _find_breaks(f, name)
     )
-    jumps = tuple(place for place in places if _jumps_in_value(f, place, name))
+    room = _room(places)
+    jumps = tuple(x for x, near in zip(places, room, strict=True) if _jumps(f, x, near, name))
     scale, centres = _scale(f, places, name)
+    if len(centres) > _MOST // 2:
+        evidence["quadrature"] = "many features: resolved for |x| <= 40, so q up to about 20"
     evidence["slope"] = "stated or automatic" if slope else "finite differences (about 1e-12)"
     slope = _checked(slope, f"derivative of {name}") if slope else _difference(f, places, scale)
+    for place, near in zip(places, room, strict=True):
+        if place not in jumps:
+            _refuse_infinite_curvature(slope, place, near, name)
     evidence["parity, degree"] = "detected at 40 points"
     return Activation(
         name,
@@ -133,10 +139,8 @@ def _find_breaks(f: Function, name: str) -> tuple[float, ...]:
     # overlap: a kink between an end and the outermost node would go unseen
     left, right = _bisect(f, edges, 2e-13, overlap=0.025)
     width = right - left
-    small = np.flatnonzero(width < 1e-3)
-    clusters = np.split(small, np.flatnonzero(np.diff(small) > 1) + 1) if small.size else []
     found = []
-    for cluster in clusters:
+    for cluster in _clusters(width):
         narrowest = width[cluster].min()
         tight = cluster[width[cluster] <= 2 * narrowest]
         if right[tight[-1]] - left[tight[0]] < max(1e-9, 6 * narrowest):
@@ -153,9 +157,31 @@ def _find_breaks(f: Function, name: str) -> tuple[float, ...]:
     return tuple(found)
 
 
-def _jumps_in_value(f: Function, place: float, name: str) -> bool:
+def _clusters(width: Array) -> list[NDArray[np.intp]]:
+    """Runs of short intervals, one for each place where bisection went deep.
+
+    Jumps and kinks end in intervals near rounding, so they are told apart however close they are;
+    a jump in a higher derivative stops mattering earlier, and its run is found by what is left.
+    """
+
+    def runs(limit: float) -> list[NDArray[np.intp]]:
+        short = np.flatnonzero(width < limit)
+        return np.split(short, np.flatnonzero(np.diff(short) > 1) + 1) if short.size else []
+
+    deep = runs(1e-8)
+    taken = np.concatenate(deep) if deep else np.empty(0, dtype=np.intp)
+    return deep + [run for run in runs(1e-3) if not np.isin(run, taken).any()]
+
+
+def _room(places: tuple[float, ...]) -> Array:
+    """How far from each break one may look without meeting the next, at most 1."""
+    walls = np.array([-math.inf, *places, math.inf])
+    return np.minimum(1.0, np.minimum(np.diff(walls)[:-1], np.diff(walls)[1:]) / 4)
+
+
+def _jumps(f: Function, place: float, room: float, name: str) -> bool:
     """Whether the value jumps; refuses cusps, whose slope is infinite."""
-    distance = np.array([1e-4, 1e-7, 1e-10])
+    distance = min(1e-4, room) * np.array([1, 1e-3, 1e-6])
     span = np.abs(f(place + distance) - f(place - distance))
     size = max(1e-3, float(np.abs(f(np.array([place - 1, place + 1]))).max()))
     if span[-1] > 1e-6 * size and span[-1] > 0.5 * span[0]:
@@ -167,6 +193,19 @@ def _jumps_in_value(f: Function, place: float, name: str) -> bool:
             " both sides (a cusp has another universality class, which needs its exponent stated)"
         )
     return False
+
+
+def _refuse_infinite_curvature(slope: Function, place: float, room: float, name: str) -> None:
+    """Refuse ``|x|^a`` with ``1 < a < 1.7`` or so: its curvature grows without bound."""
+    distance = min(1e-2, room) * np.array([1, 1e-2])
+    for side in (1.0, -1.0):
+        near, far = slope(place + side * distance), slope(place + side * 2 * distance)
+        bend = np.abs(far - near) / distance
+        if bend[1] > 3 * bend[0] + 0.1 / min(1.0, 100 * room):
+            raise InputError(
+                f"activation {name}: its curvature is infinite at x = {place:g}; expected a"
+                " finite one on both sides (such a cusp has another universality class)"
+            )
 
 
 def _scale(f: Function, breaks: tuple[float, ...], name: str) -> tuple[float, tuple[float, ...]]:
@@ -225,20 +264,22 @@ def _piecewise_polynomial(f: Function, breaks: tuple[float, ...]) -> bool:
 def _difference(f: Function, breaks: tuple[float, ...], scale: float) -> Function:
     """Derivative by nine-point differences that never straddle a break.
 
-    Step ``0.012 scale``: truncation about ``step^8 f^(9)/630`` is 1e-13 and rounding 1e-14/scale.
+    Step ``0.012 scale``, shorter in short pieces: truncation about ``step^8 f^(9)/630`` is 1e-13
+    and rounding 1e-14/scale.
     """
-    step = 0.012 * min(scale, 4.0)
     offsets: Array = np.arange(9, dtype=float)
     stencils = np.stack([_weights(np.asarray(offsets - k, dtype=float)) for k in range(9)])
     walls = np.array([-math.inf, *breaks, math.inf])
+    steps = np.minimum(0.012 * min(scale, 4.0), np.diff(walls) / 9)
 
     def slope(x: Array) -> Array:
         piece = np.searchsorted(walls[1:-1], x, side="right")
+        step = steps[piece]
         room = np.clip((x - walls[piece]) / step, 0, 4)
         back = np.minimum(4, room.astype(int))
         ahead = np.minimum(4, np.clip((walls[piece + 1] - x) / step, 0, 4).astype(int))
         back = np.where(ahead < 4, np.maximum(back, 8 - ahead), back)
-        points = x[..., None] + step * (offsets - back[..., None])
+        points = x[..., None] + step[..., None] * (offsets - back[..., None])
         return np.asarray(np.sum(f(points) * stencils[back], axis=-1) / step)
 
     return slope
@@ -263,7 +304,7 @@ def _parity(f: Function) -> Parity | None:
 
 def _degree(f: Function) -> float | None:
     """The ``k`` of ``f(c x) = c^k f(x)``, ``c > 0``, or None."""
-    x = np.concatenate([-np.geomspace(1e-2, 10, 20), np.geomspace(1e-2, 10, 20)])
+    x = np.concatenate([-np.geomspace(1e-2, 300, 30), np.geomspace(1e-2, 300, 30)])
     base, twice, thrice = f(x), f(2 * x), f(3 * x)
     alive = np.abs(base) > 0
     if not alive.any() or np.any(twice[~alive]) or f(np.zeros(1))[0] != 0:

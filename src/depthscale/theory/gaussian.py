@@ -83,6 +83,8 @@ def expectation(f: Function, q: ArrayLike, shape: Shape = Shape()) -> Array:
     Array of the shape of ``q``.
     """
     q = np.asarray(q, dtype=float)
+    if not np.all(q >= 0):
+        raise InputError("a Gaussian expectation needs variances q >= 0")
     flat = q.ravel()
     out = np.empty(flat.size)
     positive = flat > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,10 @@ from numpy.typing import ArrayLike
 from depthscale.answers import InputError
 from depthscale.theory.closed import ClosedForm
 from depthscale.theory.function import Activation
-from depthscale.theory.gaussian import Array, expectation, gap
+from depthscale.theory.gaussian import REACH, Array, expectation, gap
+
+TAIL = 4e-18
+"""Probability beyond ``REACH`` standard deviations on one side."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,24 @@ class Kernel:
         if self._closed:
             return self._closed.second_moment(q)
         f = self.activation.function
-        return expectation(lambda x: f(x) ** 2, q, self.activation.shape)
+        value = expectation(lambda x: f(x) ** 2, q, self.activation.shape)
+        self._watch_tails(q, value)
+        return value
+
+    def _watch_tails(self, q: Array, value: Array) -> None:
+        """Warn where more than 1e-9 of ``E[f^2]`` may lie beyond the reach of the quadrature."""
+        end = REACH * np.sqrt(q)
+        with np.errstate(over="ignore"):
+            beyond = TAIL * (self.activation(end) ** 2 + self.activation(-end) ** 2)
+        cut = beyond > 1e-9 * value
+        if np.any(cut):
+            warnings.warn(
+                f"{self.activation.name} grows so fast that its moments are cut off at {REACH:g}"
+                f" standard deviations: at q = {np.min(q[cut]):.4g} they lose up to"
+                f" {np.max(beyond[cut] / value[cut]):.1g} of their value",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def slope_moment(self, q: ArrayLike) -> Array:
         """``E[f'(u)^2]``."""

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError, Quantity, Undefined
 from depthscale.theory.activation import Activation, activation
-from depthscale.theory.gaussian import Array
+from depthscale.theory.gaussian import Array, pair_expectation
 from depthscale.theory.kernel import Kernel
 
 Masks = Literal["independent", "shared", "clean"]
@@ -33,20 +33,25 @@ CRITICAL = 1e-11
 
 
 class MaskMoments(NamedTuple):
-    """``E[D_1^2], E[D_2^2], E[D_1 D_2]`` of the multiplicative noise on the two inputs."""
+    """``E[D_1^2], E[D_2^2], E[D_1 D_2]`` of the multiplicative noise on the two inputs.
+
+    The excess over the cross moment is kept apart, since it is tiny for small drop.
+    """
 
     first: float
     second: float
     cross: float
+    first_excess: float
+    second_excess: float
 
     @classmethod
     def of(cls, masks: Masks, drop: float) -> MaskMoments:
         """Moments of inverted dropout with drop probability ``drop``."""
-        inverse = 1 / (1 - drop)
+        inverse, excess = 1 / (1 - drop), drop / (1 - drop)
         return {
-            "independent": cls(inverse, inverse, 1.0),
-            "shared": cls(inverse, inverse, inverse),
-            "clean": cls(inverse, 1.0, 1.0),
+            "independent": cls(inverse, inverse, 1.0, excess, excess),
+            "shared": cls(inverse, inverse, inverse, 0.0, 0.0),
+            "clean": cls(inverse, 1.0, 1.0, excess, 0.0),
         }[masks]
 
 
@@ -81,7 +86,8 @@ class UniversalityClass:
 
     ``map_singularity`` is ``"smooth"`` (kappa 2, amplitude ``sigma_w^2 q E[phi''^2]/2``),
     ``"kinked"`` (kappa 3/2, amplitude ``(sqrt 2/(3 pi)) sigma_w^2 sum_i jump_i^2
-    exp(-x_i^2/(2q))``), ``"linear"`` (no curvature) or ``"jump"`` (kappa 1/2, always chaotic).
+    exp(-x_i^2/(2q))``; both times the cross mask moment and, where the length still changes,
+    ``q/q'``), ``"linear"`` (no curvature) or ``"jump"`` (kappa 1/2, always chaotic).
     ``length_family`` says separately how the length behaves: ``"stable"``, ``"scale-free"``,
     ``"vanishing"``, ``"diverging"`` (or cycling) or ``"none"``.
     """
@@ -152,8 +158,8 @@ class MeanField:
     def __post_init__(self) -> None:
         object.__setattr__(self, "activation", activation(self.activation))
         for name, low, closed, high in (
-            ("sigma_w", 0.0, False, math.inf),
-            ("sigma_b", 0.0, True, math.inf),
+            ("sigma_w", 0.0, False, 1e100),
+            ("sigma_b", 0.0, True, 1e100),
             ("drop", 0.0, True, 1.0),
             ("start", 0.0, False, math.inf),
         ):
@@ -199,11 +205,11 @@ class MeanField:
         / sqrt(q1' q2')`` with the gap ``D`` and the mask moments ``s_1, s_2, x``.
         """
         q1, q2, eps = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (q1, q2, eps)))
-        s1, s2, cross = self.moments
+        s1, s2, cross, extra1, extra2 = self.moments
         v1, v2 = self.kernel.second_moment(q1), self.kernel.second_moment(q2)
         weight, bias = self.sigma_w**2, self.sigma_b**2
         next1, next2 = weight * s1 * v1 + bias, weight * s2 * v2 + bias
-        apart = cross * self.kernel.gap(q1, eps, q2) + ((s1 - cross) * v1 + (s2 - cross) * v2) / 2
+        apart = cross * self.kernel.gap(q1, eps, q2) + (extra1 * v1 + extra2 * v2) / 2
         lengths = (np.sqrt(next1) - np.sqrt(next2)) ** 2 / 2
         return next1, next2, np.clip((weight * apart - lengths) / np.sqrt(next1 * next2), 0.0, 2.0)
 
@@ -222,7 +228,7 @@ class MeanField:
     def gap_slope(self, q1: ArrayLike, q2: ArrayLike, eps: ArrayLike) -> Array:
         """``d eps'/d eps = sigma_w^2 x sqrt(q1 q2/(q1' q2')) E[phi'(u) phi'(v)]``."""
         q1, q2 = np.asarray(q1, dtype=float), np.asarray(q2, dtype=float)
-        s1, s2, _ = self.moments
+        s1, s2 = self.moments.first, self.moments.second
         weight, bias = self.sigma_w**2, self.sigma_b**2
         next1 = weight * s1 * self.kernel.second_moment(q1) + bias
         next2 = weight * s2 * self.kernel.second_moment(q2) + bias
@@ -309,15 +315,30 @@ class MeanField:
                 f"the length does not settle: its fixed point q = {point.q:.6g} has slope"
                 f" {point.slope:.6g}"
             )
-        return point.q
+        return self._followed(point.q)
+
+    def _followed(self, target: float) -> float | Undefined:
+        """``target``, unless the length map falls on the way there and iteration misses it."""
+        way = np.geomspace(self.start, target, 41)
+        if np.all(np.diff(self.length_map(np.sort(way))) >= 0):
+            return target
+        q = self.start
+        for _ in range(2000):
+            q = float(self.length_map(q))
+            if not 1e-100 < q < 1e100:
+                return Undefined("the length leaves its fixed point: the map is not monotone there")
+            if abs(q / target - 1) < 1e-9:
+                return target
+        near = [p.q for p in self.fixed_points if p.stable and abs(p.q / q - 1) < 1e-6]
+        return near[0] if near else Undefined("the length does not settle within 2,000 layers")
 
     @cached_property
     def _settled(self) -> tuple[float, float] | Undefined:
         """Lengths of the two members of a pair; ``start`` stands for any when scale-free."""
         first = self._reached
         if isinstance(first, Undefined):
-            return (self.start, self.start) if self.scale_free and self.masks != "clean" else first
-        if self.masks != "clean" or self.drop == 0:
+            return (self.start, self.start) if self.scale_free else first
+        if self.masks != "clean" or self.drop == 0 or self.scale_free:
             return first, first
         second = replace(self, drop=0.0, masks="independent")._reached
         if isinstance(second, Undefined):
@@ -370,10 +391,14 @@ class MeanField:
             eps = np.exp(log_eps)
             return self.pair_map(*settled, eps)[2] / eps - 1
 
-        grid = np.linspace(math.log(1e-16), math.log(2.0), 121)
+        # eps = 2 is left out: there an odd activation without bias has a second, unstable point
+        low, middle, high = (math.log(x) for x in (1e-200, 1e-16, 1.9))
+        grid = np.append(np.linspace(low, middle, 60)[:-1], np.linspace(middle, high, 121))
         falls = np.flatnonzero(np.diff(np.sign(drift(grid))) < 0)
         if not falls.size:
-            return Undefined("the misalignment map has no fixed point in [1e-16, 2]")
+            if float(self.chi) < 1:  # below 1e-200 the map is its linear part
+                return float(self.dropout_field) / (1 - float(self.chi))
+            return Undefined("the misalignment map has no stable fixed point in [1e-200, 1.9]")
         root = brentq(drift, grid[falls[0]], grid[falls[0] + 1], xtol=1e-15, rtol=1e-15)
         return math.exp(root)
 
@@ -430,8 +455,14 @@ class MeanField:
             return UniversalityClass(kind, 1.5 if self.activation.kinks else 2.0, settled, family)
         family = "scale-free" if self.scale_free else "stable"
         q = settled[0]
+        if self.scale_free and self.masks == "clean":
+            clean = float(self.gap_slope(*settled, 0.0))  # sqrt(rho): both lengths enter
+            free = replace(self, masks="independent", drop=0.0).universality
+            return replace(free, amplitude=clean * float(free.amplitude))
         weight = self.sigma_w**2 * self.moments.cross * q / float(self.length_map(q))
         kinks = self.activation.kinks
+        if settled[0] != settled[1]:
+            return self._unequal_class(*settled)
         if kinks:
             total = sum(k.jump**2 * math.exp(-(k.place**2) / (2 * q)) for k in kinks)
             return UniversalityClass(
@@ -442,6 +473,27 @@ class MeanField:
             flat = Undefined("the map is linear: it has no curvature")
             return UniversalityClass("linear", flat, 0.0, family)
         return UniversalityClass("smooth", 2.0, amplitude, family)
+
+    def _unequal_class(self, q1: float, q2: float) -> UniversalityClass:
+        """The class of a masked-against-clean pair, whose two lengths differ.
+
+        Only a kink at 0 is met by both at once; others are passed one after the other, and the map
+        is smooth there.
+        """
+        next1, next2 = q1, replace(self, drop=0.0, masks="independent").length_map(q2)
+        weight = self.sigma_w**2 * math.sqrt(q1 * q2 / (next1 * float(next2)))
+        kinks = self.activation.kinks
+        at_zero = sum(k.jump**2 for k in kinks if k.place == 0)
+        if at_zero:
+            amplitude = math.sqrt(2) / (3 * math.pi) * weight * at_zero
+            return UniversalityClass("kinked", 1.5, amplitude, "stable")
+        if kinks:
+            why = "masked and clean input meet the kinks apart: smooth below (1 - sqrt(q2/q1))^2"
+            return UniversalityClass("smooth", 2.0, Undefined(why), "stable")
+        bend = self.activation.curvature
+        both = pair_expectation(lambda u, v: bend(u) * bend(v), q1, q2, 0.0, self.activation.shape)
+        amplitude = weight * math.sqrt(q1 * q2) * float(both) / 2
+        return UniversalityClass("smooth", 2.0, amplitude, "stable")
 
     def trajectory(
         self,
@@ -467,7 +519,12 @@ class MeanField:
             raise InputError(f"depth is {depth!r}; expected a whole number of layers, at least 1")
         if not 0 <= eps0 <= 2:
             raise InputError(f"eps0 is {eps0!r}; expected a misalignment in [0, 2]")
-        rates = [self.drop] * int(depth) if drop is None else list(np.broadcast_to(drop, depth))
+        rates = [self.drop] * int(depth) if drop is None else list(np.atleast_1d(drop))
+        rates = rates * int(depth) if len(rates) == 1 else rates
+        if len(rates) != depth:
+            raise InputError(
+                f"drop has {len(rates)} rates; expected one, or {depth} for {depth} layers"
+            )
         if q0 is None:
             if isinstance(self._settled, Undefined):
                 raise InputError(
@@ -524,6 +581,8 @@ def propagate(
     the factors (layers, *S).
     """
     state = tuple(np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (q1, q2, eps))))
+    if not (np.all(state[0] > 0) and np.all(state[1] > 0) and np.all(abs(state[2] - 1) <= 1)):
+        raise InputError("a pair starts from lengths q > 0 and a misalignment eps in [0, 2]")
     states, single, pair = [state], [], []
     for layer in layers:
         a, b, e = state

@@ -65,8 +65,9 @@ def phase_diagram(
     -------
     Dataset with dims ``sigma_w, sigma_b`` and ``drop`` if that was an array: ``q, eps, chi,
     detuning, dropout_field, gradient_factor, depth_scale_length, depth_scale_correlation,
-    depth_scale_gradient`` and ``phase`` (index into ``attrs["phases"]``). NaN marks what does not
-    exist (no settled length); ``inf`` an infinite depth scale.
+    depth_scale_gradient`` and ``phase`` (index into ``attrs["phases"]``). NaN marks what does
+    not exist (no settled length), ``inf`` an infinite depth scale. Select a rate with
+    ``grid.sel({"drop": 0.1})``: as a keyword, ``drop`` is an option of xarray's own.
     """
     import xarray as xr
 
@@ -112,30 +113,34 @@ def _solve(
     by_drop = {p: MaskMoments.of(masks, p) for p in np.unique(drop)}
     own = np.array([by_drop[p].first for p in drop])
     cross = np.array([by_drop[p].cross for p in drop])
+    extra = np.array([by_drop[p].first_excess for p in drop])
     free = kernel.activation.scale_free & (bias == 0)
     q = _lengths(kernel, weight * own, bias, start)
     q[free] = start
+    settles = np.isfinite(q) & (q > 0)
+    slope_at = np.zeros(q.size)
+    slope_at[settles] = (weight * own)[settles] * kernel.length_slope(q[settles])
+    q[settles & ~free & (np.abs(slope_at) >= 1)] = math.inf  # unstable: the length leaves it
     good = np.isfinite(q) & (q > 0)
     out = {name: np.full(q.size, math.nan) for name in _UNITS}
     x, w, c, b = q[good], weight[good], cross[good], bias[good]
     second, slope = kernel.second_moment(x), kernel.slope_moment(x)
     after = w * own[good] * second + b
     rate = w * c * x / after  # eps' = field + rate * gap/q
-    field = w * (own[good] - c) * second / after
+    field = w * extra[good] * second / after
     chi = rate * slope
     eps = _misalignments(kernel, x, rate, field, chi)
     factor = w * own[good] * slope
     relax = rate * kernel.slope_pair_moment(x, eps)
     settled = np.where(free, math.nan, q)
     out["q"] = np.where(np.isfinite(settled), settled, math.nan)
-    length_slope = w * own[good] * kernel.length_slope(x)
     for name, values in (
         ("eps", eps),
         ("chi", chi),
         ("detuning", chi - 1),
         ("dropout_field", field),
         ("gradient_factor", factor),
-        ("depth_scale_length", np.where(free[good], math.nan, _scale(length_slope))),
+        ("depth_scale_length", np.where(free[good], math.nan, _scale(slope_at[good]))),
         ("depth_scale_correlation", _scale(relax)),
         ("depth_scale_gradient", _scale(factor)),
     ):
@@ -223,7 +228,7 @@ def _misalignments(kernel: Kernel, q: Array, rate: Array, field: Array, chi: Arr
     # Newton on the exact map; the table's slope is good to 1e-4 at least, which each step gains
     slope = np.minimum(rate * table.slope(q, guess), 1 - 1e-12)
     active = np.arange(guess.size)
-    for _ in range(6):
+    for _ in range(20):
         x, now = q[active], guess[active]
         residual = field[active] + rate[active] * kernel.gap(x, now) / x - now
         moved = now + residual / (1 - slope[active])
@@ -231,6 +236,7 @@ def _misalignments(kernel: Kernel, q: Array, rate: Array, field: Array, chi: Arr
         active = active[np.abs(guess[active] - now) > 3e-7 * now]
         if not active.size:
             break
+    guess[active] = math.nan  # never accept a point that has not converged
     eps[open_] = guess
     return eps
 
@@ -247,7 +253,7 @@ class _Table:
         self.log_q = np.linspace(low - pad, high + pad, count)
         self.log_eps = np.concatenate(
             [
-                np.linspace(math.log(1e-14), math.log(1e-3), 60)[:-1],
+                np.linspace(math.log(1e-24), math.log(1e-3), 110)[:-1],
                 np.linspace(math.log(1e-3), math.log(1.25), 90),
             ]
         )
@@ -273,8 +279,9 @@ class _Table:
         log_q, low = np.log(q), np.full(q.size, self.log_eps[0])
         high = np.full(q.size, self.log_eps[-1])
         solvable = drift(low, log_q, rate, field) > 0
-        # nearer to criticality than the table reaches: eps* ~ (chi - 1)/a is below 1e-14
-        result = np.where(solvable, 1.0, np.maximum(chi - 1, 1e-15))
+        # below 1e-24 there is only a field, far from criticality: eps* = h/(1 - chi)
+        linear = field / np.maximum(1 - chi, CRITICAL)
+        result = np.where(solvable, 1.0, np.clip(linear, 1e-200, 1e-20))
         result[solvable] = np.exp(
             _root(
                 drift,

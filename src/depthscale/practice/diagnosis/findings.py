@@ -15,8 +15,19 @@ if TYPE_CHECKING:
     from depthscale.practice.advice import Advice
     from depthscale.practice.diagnosis.prediction import Theory
     from depthscale.practice.probe.measure import Measurement
+    from depthscale.theory.meanfield import MeanField
 
 Values = dict[str, float | str]
+
+# Minus the logarithm of the share of the contrast between inputs that is left where it is lost (see
+# ``rules``), and where it is zero for a float.
+SIGNAL_LOST = 8.0
+NOTHING_LEFT = 600.0
+
+# Below this eps is rounding. Single precision keeps vectors to u = 2^-24 of their size and a sum of
+# n products to about u sqrt(n), so eps = |a/|a| - b/|b||^2/2 is uncertain by u^2 n: 1e-13 for n of
+# some dozens, and rounding errors of wider layers partly repeat in both inputs. 8 eps(float32)^2.
+ROUNDING = 1e-13
 
 # What to tell first: what stops everything, then causes, then their symptoms.
 ORDER = (
@@ -26,6 +37,7 @@ ORDER = (
     "dropout_limited",
     "ordered",
     "signal_lost",
+    "no_gradient",
     "gradient_exploding",
     "gradient_vanishing",
     "saturated",
@@ -100,12 +112,36 @@ class Case:
 
     @property
     def critical_already(self) -> bool:
-        """Whether the weights have the recommended scales, to 5 % in sigma_w and sigma_b."""
+        """Whether the weights have the recommended scales: 5 % at the median layer, 25 % at each.
+
+        The last hop, into the readout, is left out where there are others. A quarter is four
+        deviations of the estimate of sigma_b from 128 biases.
+        """
         if self.theory is None or self.theory.representative is None or self.advice is None:
             return False
-        state, advice = self.theory.representative, self.advice
-        same_w = abs(state.sigma_w - advice.sigma_w) < 0.05 * advice.sigma_w
-        return same_w and abs(state.sigma_b - advice.sigma_b) <= 0.05 * advice.sigma_b
+        hops = self.theory.fields[:-1] or self.theory.fields
+        return self._advised(self.theory.representative, 0.05) and all(
+            self._advised(hop, 0.25) for hop in hops
+        )
+
+    def _advised(self, state: MeanField, tolerance: float) -> bool:
+        advice = self.advice
+        assert advice is not None
+        same_w = abs(state.sigma_w - advice.sigma_w) < tolerance * advice.sigma_w
+        return same_w and abs(state.sigma_b - advice.sigma_b) <= tolerance * advice.sigma_b
+
+    def has(self, kind: str) -> bool:
+        """Whether an operation of this kind was seen in the model."""
+        trace = self.measurement.trace
+        return trace is not None and any(event.kind == kind for event in trace.events)
+
+    @property
+    def merges(self) -> int:
+        """Number of sums of two signals in the model: the ends of its residual branches."""
+        trace = self.measurement.trace
+        if trace is None:
+            return 0
+        return sum(event.name == "add" and len(set(event.parents)) == 2 for event in trace.events)
 
     def gradient_growth(self) -> Growth | None:
         """Growth of the squared gradient norm, backwards, over the inner layers."""
@@ -177,9 +213,12 @@ def finite(values: Values) -> Values:
 
 def init_values(case: Case) -> Values:
     """The numbers of the recommended initialisation, empty where there is none."""
-    advice = case.advice
-    if advice is None or case.critical_already:
+    if case.advice is None or case.critical_already:
         return {}
+    return _scales(case.advice)
+
+
+def _scales(advice: Advice) -> Values:
     return {
         "sigma_w": advice.sigma_w,
         "sigma_b": advice.sigma_b,
@@ -196,10 +235,19 @@ def init_fix(case: Case) -> str:
         return "bring every layer to its critical scale, or add normalisation or residual paths"
     if case.critical_already:
         return "use fewer layers or add residual paths: the weights are at their critical scale"
+    return _set_scales(case, advice)
+
+
+def _set_scales(case: Case, advice: Advice) -> str:
     clause = (
         f"set sigma_w = {text(advice.sigma_w, 4)} and sigma_b = {text(advice.sigma_b, 4)} in the "
-        "hidden layers, as depthscale.critical_init_(model, inputs) does"
+        "hidden layers"
     )
+    obstacle = getattr(case.advice, "obstacle", None)
+    if obstacle:
+        clause += f" by hand (depthscale.critical_init_ does not apply: {obstacle})"
+    else:
+        clause += ", as depthscale.critical_init_(model, inputs) does"
     if not advice.exists:
         clause += f" (the best there is: {advice.reason})"
     return clause
@@ -222,11 +270,202 @@ def gradient_fix(case: Case, rate: float) -> tuple[str, Values]:
             "add residual paths (scaled down where there are some already) or use fewer layers",
             {},
         )
+    branches = case.merges
+    if branches and rate > 0:
+        # A branch of relative size s adds s^2 of the gradient, so n of them multiply it by
+        # (1 + s^2)^n, which s^2 = 1/n keeps at e.
+        scale = branches**-0.5
+        return (
+            f"multiply the output of each of the {branches} residual branches by about "
+            f"1/sqrt({branches}) = {text(scale)}, or add normalisation",
+            {"branch_factor": scale},
+        )
+    if branches:
+        return "let the shortcuts pass unchanged from end to end, or add normalisation", {}
     return (
-        f"multiply the weights of every layer (in residual branches, of the last one) by about "
-        f"{text(scale)}, which undoes the measured factor, or add normalisation",
+        f"multiply the weights of every layer by about {text(scale)}, which undoes the measured "
+        "factor, or add normalisation",
         {"weight_factor": scale},
     )
+
+
+def layer_fix(case: Case, place: int) -> tuple[str, Values]:
+    """The remedy where one layer, at ``place``, is what differs."""
+    layer = case.measurement.layers[place]
+    usual = [other.sigma_w for other in case.measurement.layers if other.sigma_w]
+    middle = float(np.median(usual)) if usual else 0.0
+    if layer.sigma_w is None or middle / 3 < layer.sigma_w < 3 * middle:
+        # The weights are like the others: it is something between the two layers.
+        clause = f"look for a factor, a saturated or a blocking operation before {layer.name!r}"
+        return clause + init_hint(case), init_values(case)
+    clause = (
+        f"give the weights of layer {layer.name!r} (sigma_w = {text(layer.sigma_w)}) the scale of "
+        f"the others ({text(middle)})"
+    )
+    values: Values = {"layer_sigma_w": layer.sigma_w, "usual_sigma_w": middle}
+    return clause + init_hint(case), values | init_values(case)
+
+
+def dropout_limited(case: Case, drop: float, gone: bool, index: int) -> Finding:
+    """The masks outweigh the input from the ``index``-th layer of the chain on."""
+    scale = case.scale("correlation")
+    limit = case.advice.max_drop if case.advice else Undefined("no advice was asked for")
+    values = init_values(case)
+    fix = f"lower the drop probability from {text(drop)}"
+    retune = "" if case.critical_already else init_hint(case, " and retune: ")
+    if not isinstance(limit, Undefined):
+        # The scales that go with the new drop, not with the one that is to be given up.
+        retuned = _advice_at(case, float(limit))
+        values = _scales(retuned) | {"max_drop": float(limit)}
+        fix += f" to at most {text(float(limit))} for {case.depth} layers"
+        retune = f" and retune: {_set_scales(case, retuned)}"
+    return case.finding(
+        "dropout_limited",
+        gone,
+        _place(case, index),
+        f"Dropout limits the depth: at drop {text(drop)} the masks outweigh the input from "
+        f"{_where(case, index)}",
+        evidence=signal_evidence(case) | {"drop": drop},
+        predicted_depth_scale=scale,
+        fix=fix + retune,
+        fix_values=values,
+    )
+
+
+def _advice_at(case: Case, drop: float) -> Advice:
+    """The recommended initialisation at another drop."""
+    from depthscale.practice.advice import advise
+
+    assert case.advice is not None
+    state = None if case.theory is None else case.theory.representative
+    function = case.advice.activation if state is None else state.activation
+    return advise(function, drop=drop, convention=case.advice.convention)
+
+
+def chaotic(case: Case, strong: bool, apart: int | None) -> Finding:
+    """Similar inputs are driven apart; from the layer ``apart`` on they have little in common."""
+    factor = _slope(case)
+    until = (
+        "" if apart is None else f" until, from {_where(case, apart)}, they have little in common"
+    )
+    steady = ", although the length of its signal is steady" if _steady_length(case) else ""
+    return case.finding(
+        "chaotic",
+        strong,
+        _place(case, apart),
+        f"The network is chaotic: it drives similar inputs apart by a factor {text(factor)} a "
+        f"layer{until}{steady}",
+        evidence=signal_evidence(case) | phase_evidence(case, factor),
+        predicted_depth_scale=case.scale("correlation"),
+        fix=init_fix(case),
+        fix_values=init_values(case),
+    )
+
+
+def ordered(case: Case, strong: bool, lost: int | None) -> Finding:
+    """Inputs become the same, from the layer ``lost`` of the chain on."""
+    factor = _slope(case)
+    until = "" if lost is None else f" until, from {_where(case, lost)}, all of them look the same"
+    return case.finding(
+        "ordered",
+        strong,
+        _place(case, lost),
+        f"The network is ordered: it shrinks the difference between inputs to {text(factor)} of it "
+        f"a layer{until}",
+        evidence=signal_evidence(case) | phase_evidence(case, factor),
+        predicted_depth_scale=case.scale("correlation"),
+        fix=init_fix(case),
+        fix_values=init_values(case),
+    )
+
+
+def signal_lost(
+    case: Case, gone: bool, index: int, left: float, remedy: tuple[str, Values] | None = None
+) -> Finding:
+    """The contrast of inputs fades: ``left`` is minus its logarithm at the end."""
+    fix, values = remedy or (init_fix(case), init_values(case))
+    place = _place(case, index)
+    assert place is not None
+    scale = case.scale("correlation")
+    word = "lost" if gone else "nearly lost"
+    rest = "nothing" if left > NOTHING_LEFT else f"only {text(math.exp(-left))}"
+    return case.finding(
+        "signal_lost",
+        gone,
+        place,
+        f"The difference between inputs is {word} from {_where(case, index)}: at the end "
+        f"{rest} of it is left",
+        evidence=signal_evidence(case)
+        | {"survival": math.exp(-left), "threshold": math.exp(-SIGNAL_LOST)},
+        predicted_depth_scale=scale,
+        fix=fix,
+        fix_values=values,
+    )
+
+
+def _slope(case: Case) -> float:
+    """The slope of the misalignment map at the typical layer."""
+    return 1.0 if case.theory is None else float(np.median(case.theory.slope))
+
+
+def _where(case: Case, index: int) -> str:
+    """The index-th layer of the chain in words."""
+    kinds = [case.measurement.layers[place].kind for place in case.places[: index + 1]]
+    number = sum(kind != "block" for kind in kinds)
+    return f"layer {case.names[case.places[index]]!r} on ({number} of {case.depth})"
+
+
+def _place(case: Case, index: int | None) -> int | None:
+    """Return the measured layer of the index-th layer of the chain."""
+    return None if index is None else case.places[index]
+
+
+def _steady_length(case: Case) -> bool:
+    lengths = case.length[case.inner][1:]
+    return len(lengths) > 2 and bool(lengths.min() > 0 and lengths.max() < 3 * lengths.min())
+
+
+def departures(case: Case) -> dict[str, int]:
+    """Curves that leave the theory's band for good, with the layer index at which they do.
+
+    A random network is outside its 5-95 % band at a tenth of the layers, and at many layers
+    together, since it is a random walk. So a curve counts as apart only where it is further from
+    the middle of the band than twice the band's half-width, in the logarithm, at most layers: for a
+    normal law a chance of 0.1 % at any one layer. The half-width is taken to be at least 0.15 (the
+    noise of some dozens of input pairs and the approximations of convolution borders).
+    """
+    theory = case.theory
+    if theory is None:
+        return {}
+    measured = {"length": case.measurement.length, "misalignment": case.measurement.eps}
+    apart = {}
+    for name, values in measured.items():
+        band = theory.bands.get("eps" if name == "misalignment" else name)
+        if band is None:
+            continue
+        outside = _outside(values[0, list(theory.layers)], band)
+        if outside[1:].mean() > 0.5:
+            apart[name] = int(np.argmax(outside))
+    return apart
+
+
+def ends_apart(case: Case) -> bool:
+    """Whether the misalignment at the last layer is not what theory says, by twice its band."""
+    theory = case.theory
+    if theory is None or "eps" not in theory.bands:
+        return False
+    ends = tuple(np.maximum(side[-1:], ROUNDING) for side in theory.bands["eps"])
+    measured = np.maximum(case.measurement.eps[0, [theory.layers[-1]]], ROUNDING)
+    return bool(_outside(measured, (ends[0], ends[1]))[0])
+
+
+def _outside(measured: np.ndarray, band: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    low, high = (np.log(np.maximum(side, 1e-300)) for side in band)
+    centre, half = (low + high) / 2, np.maximum((high - low) / 2, 0.15)
+    usable = np.isfinite(measured) & (measured >= ROUNDING) & np.isfinite(centre)
+    logs = np.log(np.where(usable, measured, 1.0))
+    outside: np.ndarray = usable & (np.abs(logs - centre) > 2 * half)
+    return outside
 
 
 def log(value: float) -> float:

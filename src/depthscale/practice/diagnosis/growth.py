@@ -44,13 +44,24 @@ class Growth:
 
     @property
     def factor(self) -> Band:
-        """The factor per layer, ``exp(rate)``, with its interval."""
-        return Band(
-            math.exp(float(self.rate.value)),
-            math.exp(min(float(self.rate.low), 700.0)),
-            math.exp(min(float(self.rate.high), 700.0)),
-            self.rate.level,
+        """The factor per layer, ``exp(rate)``, with its interval (0 to infinity: no bound)."""
+        value, low, high = (
+            exponential(float(side)) for side in (self.rate.value, self.rate.low, self.rate.high)
         )
+        return Band(value, low, high, self.rate.level)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A change of level that lasts, on a walk over the layers.
+
+    ``total`` is the logarithm of the change; the largest single step of it leads from position
+    ``before`` to position ``after`` of the walk.
+    """
+
+    total: float
+    before: int
+    after: int
 
 
 def growth(values: np.ndarray) -> Growth | None:
@@ -92,6 +103,44 @@ def growth(values: np.ndarray) -> Growth | None:
     scatter = np.sum((np.diff(logs) - rate * gaps) ** 2 / gaps) / (steps - 1)
     half = student(steps - 1) * math.sqrt(scatter / hops)
     return Growth(Band(rate, rate - half, rate + half), total, hops, first, last)
+
+
+def lasting_shift(values: np.ndarray, *, before: int = 1, after: int = 1) -> Shift | None:
+    """The largest change of level of positive values along a walk that is never made good again.
+
+    The walk is cut in two wherever at least ``before`` and ``after`` values lie on either side. A
+    fall counts from the median of the first part down to the *largest* value of the second; a rise
+    from the largest of the first up to the *smallest* of the second. What recovers later does
+    not count then, nor do layers of several kinds whose levels alternate, nor side branches of low
+    level before a main path of higher level. Unlike a rate, one step is enough for it.
+
+    Args:
+        values: one number per layer; entries that are not positive and finite are left out.
+
+    Returns:
+        ``None`` where no cut leaves a lasting change.
+
+    >>> lasting_shift(np.array([1.0, 1.0, 1e-9, 1e-9])).after
+    2
+    """
+    usable = np.flatnonzero(np.isfinite(values) & (values > 0))
+    logs = np.log(values[usable])
+    best = 0.0
+    for cut in range(before, len(logs) - after + 1):
+        first, second = logs[:cut], logs[cut:]
+        fall = min(float(second.max() - np.median(first)), 0.0)
+        rise = max(float(second.min() - first.max()), 0.0)
+        best = max(best, fall, rise, key=abs)
+    if best == 0.0:
+        return None
+    steps = np.diff(logs) * math.copysign(1.0, best)
+    place = int(np.argmax(steps))
+    return Shift(best, int(usable[place]), int(usable[place + 1]))
+
+
+def exponential(value: float) -> float:
+    """``exp(value)``, infinite where a float cannot hold it."""
+    return math.exp(value) if value < 709.0 else math.inf
 
 
 def over_repeats(rates: list[float], level: float = 0.95) -> Band:

@@ -12,15 +12,26 @@ The thresholds, in units of the depth scales of theory:
   learning rate; an adaptive optimiser with a well-chosen rate goes some way further.
 - **Gradient.** Its squared norm changes by ``exp(l/xi_grad)``. The same cells put the trainable
   depth at 12 xi_grad, a factor exp(12) in the squared norm, 400 in the norm; exp(6) is a warning.
-  The measured rate must also differ from zero by its 95 % interval, and a network that stays inside
-  the finite-width band of a theory without such a drift is told to be wider, not re-initialised.
+  To be called a rate, the measured one must differ from zero by its 95 % interval. A change of
+  level by exp(12) that lasts to the end of the walk (``growth.lasting_shift``) is a problem without
+  that, named after the layer of its largest step: one bad layer is no rate. A network that stays
+  inside the finite-width band of a theory without such a drift is told to be wider, not
+  re-initialised.
+- **No gradient.** Where none reaches any layer, or it is exactly zero at all, that is a problem;
+  also where more than half of the layers with weights get none. Fewer are a warning where the first
+  layer is among them (a frozen part under ``torch.no_grad``). Elsewhere they stay a note of the
+  measurement: a head that the loss does not look at, or a signal that is written to in place.
+  Parameters that want no gradient are no obstacle to the gradients of signals.
 - **Cause.** Chaotic or ordered: the product over the layers of the slope of the misalignment map
-  exceeds exp(6) or falls below exp(-6), or the signal is lost and it has passed exp(+-2).
+  exceeds exp(6) or falls below exp(-6), or the signal is lost and it has passed exp(+-2). Theory
+  may only say so while the measured curves keep to it, at most layers and at the last one; else the
+  measurement alone is judged.
 - **Dead units.** Once the inputs are nearly aligned a ReLU unit is on or off for all of them, so in
   deep healthy networks up to half of the units are dead on a batch. A warning needs 60 % and three
-  binomial deviations above a half; a problem needs 99 %.
+  binomial deviations above a half (of units: channels of a convolution); a problem needs 99 %.
 - Without a theory only what is beyond doubt is reported: the collapse of the pairs must be steady
-  over the depth, and decorrelation is not judged at all, since what to hold it against is unknown.
+  over the depth down to the rounding floor, or a fall by exp(8) that lasts over at least two more
+  layers. Decorrelation is not judged at all, since what to hold it against is unknown.
 """
 
 from __future__ import annotations
@@ -31,27 +42,38 @@ import numpy as np
 
 from depthscale.answers import Undefined
 from depthscale.practice.diagnosis.findings import (
+    ROUNDING,
+    SIGNAL_LOST,
     Case,
     Finding,
     Values,
+    chaotic,
+    departures,
+    dropout_limited,
+    ends_apart,
     gradient_evidence,
     gradient_fix,
     init_fix,
     init_hint,
     init_values,
+    layer_fix,
     log,
-    phase_evidence,
+    ordered,
     signal_evidence,
+    signal_lost,
     text,
 )
-from depthscale.practice.diagnosis.growth import growth
+from depthscale.practice.diagnosis.growth import exponential, growth, lasting_shift
 
-LITTLE_LEFT, SIGNAL_FADING, SIGNAL_LOST = 2.0, 6.0, 8.0
+LITTLE_LEFT, SIGNAL_FADING = 2.0, 6.0
 GRADIENT_DRIFTS, GRADIENT_LOST = 6.0, 12.0
 PHASE_CERTAIN, PHASE_LIKELY = 6.0, 2.0
 DEAD_MANY, DEAD_ALL = 0.6, 0.99
 SATURATED_MANY, SATURATED_ALL = 0.75, 0.95
 LENGTH_DRIFTS = 12.0
+
+# How the measurement begins a note that says why no gradient came back at all.
+NO_GRADIENT_NOTES = ("the backward pass fails", "the loss does not depend")
 
 
 def not_finite(case: Case) -> list[Finding]:
@@ -76,18 +98,20 @@ def not_finite(case: Case) -> list[Finding]:
 
 
 def _dead(case: Case) -> list[Finding]:
-    silent = np.flatnonzero(case.measurement.zero[0] >= 1.0)
-    if len(silent):
-        return [_silent(case, int(silent[0]))]
+    found, own = _silent_layers(case)
+    if own is not None:
+        return [*found, _silent(case, own)]
     fraction = np.nan_to_num(case.measurement.dead[0])
-    widths = np.array([layer.width for layer in case.measurement.layers])
-    limits = np.maximum(DEAD_MANY, 0.5 + 1.5 / np.sqrt(np.maximum(widths, 1)))
+    # After a silent layer every unit is zero: the layer has been reported, or its cause has.
+    fraction[case.measurement.zero[0] >= 1.0] = 0.0
+    limits = np.maximum(DEAD_MANY, 0.5 + 1.5 / np.sqrt(np.maximum(_units(case), 1)))
     many = np.flatnonzero(fraction >= np.minimum(limits, DEAD_ALL))
     if len(many) == 0:
-        return []
+        return found
     worst = int(many[np.argmax(fraction[many])])
     share = float(fraction[worst])
     return [
+        *found,
         case.finding(
             "dead",
             share >= DEAD_ALL,
@@ -97,13 +121,44 @@ def _dead(case: Case) -> list[Finding]:
             fix="keep the biases at zero or above and the weights at their critical scale"
             + init_hint(case),
             fix_values=init_values(case),
-        )
+        ),
     ]
 
 
+def _silent_layers(case: Case) -> tuple[list[Finding], int | None]:
+    """The first layer silent because its weights are zero, and the first for no such reason.
+
+    Layers that follow a zero-weight layer in one silent run are silent because of it.
+    """
+    silent = case.measurement.zero[0] >= 1.0
+    found: list[Finding] = []
+    excused = False
+    for place in np.flatnonzero(silent):
+        if place == 0 or not silent[place - 1]:
+            excused = False
+        if case.measurement.layers[place].sigma_w == 0.0:
+            excused = True
+            found = found or [_zero_weights(case, int(place))]
+        elif not excused:
+            return found, int(place)
+    return found, None
+
+
+def _units(case: Case) -> np.ndarray:
+    """Number of units that the fractions of each layer are over: rows of the weights.
+
+    The width of a layer counts positions too, which are no further units.
+    """
+    layers, trace = case.measurement.layers, case.measurement.trace
+    units = np.array([layer.width for layer in layers], dtype=float)
+    rows = [] if trace is None else [e.weight.rows for e in trace.weights if e.weight is not None]
+    plain = [k for k, layer in enumerate(layers) if layer.kind not in ("block", "fused")]
+    if len(rows) == len(plain):
+        units[plain] = rows
+    return units
+
+
 def _silent(case: Case, place: int) -> Finding:
-    if case.measurement.layers[place].sigma_w == 0.0:
-        return _zero_weights(case, place)
     return case.finding(
         "dead",
         True,
@@ -130,7 +185,7 @@ def _zero_weights(case: Case, place: int) -> Finding:
 
 def _propagation(case: Case) -> list[Finding]:
     """Chaotic, ordered, dropout-limited, and the loss of the signal that goes with each."""
-    if case.theory is None or departures(case):
+    if case.theory is None or departures(case) or ends_apart(case):
         return _collapse(case)
     theory, survival = case.theory, case.theory.survival
     left = -log(survival[-1])
@@ -141,14 +196,14 @@ def _propagation(case: Case) -> list[Finding]:
     strong = gone or abs(drift) > GRADIENT_LOST
     findings = []
     if fading is not None and _dropout_limits(case):
-        findings.append(_dropout_limited(case, theory.drop, gone, fading))
+        findings.append(dropout_limited(case, theory.drop, gone, fading))
     elif phase and drift > 0:
-        findings.append(_chaotic(case, strong, _first_below(survival, LITTLE_LEFT)))
+        findings.append(chaotic(case, strong, _first_below(survival, LITTLE_LEFT)))
     elif phase:
-        findings.append(_ordered(case, strong, fading))
+        findings.append(ordered(case, strong, fading))
     if fading is not None:
         remedy = (findings[0].fix, findings[0].fix_values) if findings else None
-        findings.append(_signal_lost(case, gone, fading, left, remedy))
+        findings.append(signal_lost(case, gone, fading, left, remedy))
     return findings
 
 
@@ -162,99 +217,85 @@ def _dropout_limits(case: Case) -> bool:
     return theory.drop > limit
 
 
-def _dropout_limited(case: Case, drop: float, gone: bool, index: int) -> Finding:
-    scale = case.scale("correlation")
-    limit = case.advice.max_drop if case.advice else Undefined("no advice was asked for")
-    values: Values = {}
-    fix = f"lower the drop probability from {text(drop)}"
-    if not isinstance(limit, Undefined):
-        values["max_drop"] = float(limit)
-        fix += f" to at most {text(float(limit))} for {case.depth} layers"
-    return case.finding(
-        "dropout_limited",
-        gone,
-        _place(case, index),
-        f"Dropout limits the depth: at drop {text(drop)} the masks outweigh the input from "
-        f"{_where(case, index)}",
-        evidence=signal_evidence(case) | {"drop": drop},
-        predicted_depth_scale=scale,
-        fix=fix + ("" if case.critical_already else init_hint(case, " and retune: ")),
-        fix_values=values | init_values(case),
-    )
-
-
-def _chaotic(case: Case, strong: bool, apart: int | None) -> Finding:
-    factor = _slope(case)
-    until = (
-        "" if apart is None else f" until, from {_where(case, apart)}, they have little in common"
-    )
-    steady = ", although the length of its signal is steady" if _steady_length(case) else ""
-    return case.finding(
-        "chaotic",
-        strong,
-        _place(case, apart),
-        f"The network is chaotic: it drives similar inputs apart by a factor {text(factor)} a "
-        f"layer{until}{steady}",
-        evidence=signal_evidence(case) | phase_evidence(case, factor),
-        predicted_depth_scale=case.scale("correlation"),
-        fix=init_fix(case),
-        fix_values=init_values(case),
-    )
-
-
-def _ordered(case: Case, strong: bool, lost: int | None) -> Finding:
-    factor = _slope(case)
-    until = "" if lost is None else f" until, from {_where(case, lost)}, all of them look the same"
-    return case.finding(
-        "ordered",
-        strong,
-        _place(case, lost),
-        f"The network is ordered: it shrinks the difference between inputs to {text(factor)} of it "
-        f"a layer{until}",
-        evidence=signal_evidence(case) | phase_evidence(case, factor),
-        predicted_depth_scale=case.scale("correlation"),
-        fix=init_fix(case),
-        fix_values=init_values(case),
-    )
-
-
-def _signal_lost(
-    case: Case, gone: bool, index: int, left: float, remedy: tuple[str, Values] | None = None
-) -> Finding:
-    fix, values = remedy or (init_fix(case), init_values(case))
-    place = _place(case, index)
-    assert place is not None
-    scale = case.scale("correlation")
-    word = "lost" if gone else "nearly lost"
-    return case.finding(
-        "signal_lost",
-        gone,
-        place,
-        f"The difference between inputs is {word} from {_where(case, index)}: at the end only "
-        f"{text(math.exp(-left))} of it is left",
-        evidence=signal_evidence(case)
-        | {"survival": math.exp(-left), "threshold": math.exp(-SIGNAL_LOST)},
-        predicted_depth_scale=scale,
-        fix=fix,
-        fix_values=values,
-    )
-
-
 def _collapse(case: Case) -> list[Finding]:
     """Without a theory: a collapse of the pairs that is steady over the depth and beyond doubt."""
     eps = case.measurement.eps[0, case.places]
-    rise = growth(eps)
+    floored = np.flatnonzero(eps <= ROUNDING)
+    above = eps[: floored[0] + 1] if len(floored) and eps[0] > ROUNDING else eps
+    rise = growth(above)
     if rise is None or rise.total > -SIGNAL_FADING or not rise.rate.high < 0.0:
-        return []
-    half = growth(eps[len(eps) // 2 :])
+        return _lasting_collapse(case)
+    half = growth(above[len(above) // 2 :])
     if half is None or half.total > rise.total / 4:
-        return []
+        return _lasting_collapse(case)
     survival = np.where(np.isfinite(eps), eps, np.inf) / eps[rise.first]
     index = _first_below(survival, SIGNAL_FADING)
     if index is None:
         return []
     left = -log(survival[-1])
-    return [_signal_lost(case, left > SIGNAL_LOST, index, left)]
+    return [signal_lost(case, left > SIGNAL_LOST, index, left)]
+
+
+def _lasting_collapse(case: Case) -> list[Finding]:
+    """A fall of the misalignment at one place from which it does not recover."""
+    eps = case.measurement.eps[0, case.inner]
+    # Two layers must follow: a pooled or class-token output alone says nothing about the layers.
+    shift = lasting_shift(np.where(eps >= 0, np.maximum(eps, ROUNDING), eps), after=2)
+    if shift is None or shift.total > -SIGNAL_LOST:
+        return []
+    place = case.inner[shift.after]
+    fix, values = layer_fix(case, place)
+    return [
+        case.finding(
+            "signal_lost",
+            True,
+            place,
+            f"The difference between inputs is lost at layer {case.names[place]!r}: the "
+            f"misalignment falls from {text(eps[shift.before])} to {text(eps[shift.after])} there "
+            "and does not recover",
+            evidence=signal_evidence(case)
+            | {"lasting_log": shift.total, "threshold_log": -SIGNAL_LOST},
+            predicted_depth_scale=case.scale("correlation"),
+            fix=fix,
+            fix_values=values,
+        )
+    ]
+
+
+def _no_gradient(case: Case) -> list[Finding]:
+    """No gradient where one belongs: none at all, exactly zero at all, or missing at layers."""
+    measured = [k for k, length in enumerate(case.length) if math.isfinite(length)]
+    values = case.measurement.gradient[0, measured]
+    if len(measured) == 0:
+        return []
+    if np.all(values == 0.0):
+        what = "The gradient is exactly zero at every layer"
+        fix = "replace the operation behind the last layer that passes none (a sign, a rounding, a "
+        return [_gradient_stop(case, True, None, what, fix + "dead or saturated activation)")]
+    weighty = [k for k in measured if case.measurement.layers[k].kind != "block"]
+    missing = [k for k in weighty if math.isnan(case.measurement.gradient[0, k])]
+    if not missing:
+        return []
+    reasons = [note for note in case.measurement.notes if note.startswith(NO_GRADIENT_NOTES)]
+    why = f" ({reasons[0]})" if reasons else ""
+    fix = "look for a detach, torch.no_grad, or an operation without a derivative"
+    if np.all(np.isnan(values)):
+        what = f"No gradient reaches any layer{why}"
+        fix = fix + " between the layers and the output" if not why else "repair that: " + fix
+        return [_gradient_stop(case, True, None, what, fix)]
+    problem = len(missing) > len(weighty) / 2
+    if not problem and missing[0] != weighty[0]:
+        return []
+    first = case.names[missing[0]]
+    what = f"No gradient reaches {len(missing)} of {len(weighty)} layers (first {first!r})"
+    fix += " behind them, unless they are frozen on purpose"
+    return [_gradient_stop(case, problem, missing[0], what, fix)]
+
+
+def _gradient_stop(case: Case, problem: bool, place: int | None, what: str, fix: str) -> Finding:
+    got = case.measurement.gradient[0] > 0
+    evidence: Values = {"layers_with_gradient": float(got.sum()), "layers": float(len(got))}
+    return case.finding("no_gradient", problem, place, what, evidence=evidence, fix=fix)
 
 
 def _gradient(case: Case) -> list[Finding]:
@@ -266,7 +307,7 @@ def _gradient(case: Case) -> list[Finding]:
         return [_overflowing_gradient(case, int(np.flatnonzero(np.isinf(values))[-1]))]
     rise = case.gradient_growth()
     if rise is None or abs(rise.total) < GRADIENT_DRIFTS or not rise.significant:
-        return []
+        return _lasting_gradient(case)
     up, lost = rise.total > 0, abs(rise.total) > GRADIENT_LOST
     noise = _width_noise(case)
     doing = ("explodes" if up else "vanishes") if lost else ("grows" if up else "shrinks")
@@ -274,7 +315,7 @@ def _gradient(case: Case) -> list[Finding]:
     place = case.places[0]
     summary = (
         f"The gradient {doing}: its squared norm changes by "
-        f"{text(factor)} a layer on the way back, {text(math.exp(min(rise.total, 700.0)))}-fold "
+        f"{text(factor)} a layer on the way back, {text(exponential(rise.total))}-fold "
         f"from layer {case.names[case.inner[-1]]!r} to {case.names[place]!r}"
     )
     if noise:
@@ -290,6 +331,34 @@ def _gradient(case: Case) -> list[Finding]:
             place,
             summary,
             evidence=gradient_evidence(case, rise),
+            predicted_depth_scale=case.scale("gradient"),
+            fix=fix,
+            fix_values=values_fix,
+        )
+    ]
+
+
+def _lasting_gradient(case: Case) -> list[Finding]:
+    """A change of the gradient at one place that no layer further back makes good."""
+    inner = case.inner[::-1]
+    # Behind a normalisation the gradient of a layer goes as 1/length, which its weights make up
+    # for. So one layer at either end, such as the first one on large raw inputs, is not judged.
+    least = 2 if case.has("norm") else 1
+    values = case.measurement.gradient[0, inner]
+    shift = lasting_shift(values, before=least, after=least)
+    if shift is None or abs(shift.total) < GRADIENT_LOST or _width_noise(case):
+        return []
+    up, place = shift.total > 0, inner[shift.before]
+    fix, values_fix = layer_fix(case, place)
+    return [
+        case.finding(
+            "gradient_exploding" if up else "gradient_vanishing",
+            True,
+            place,
+            f"The gradient {'explodes' if up else 'vanishes'} at layer {case.names[place]!r}: its "
+            f"squared norm changes from {text(values[shift.before])} to "
+            f"{text(values[shift.after])} before it and does not recover",
+            evidence={"lasting_log": shift.total, "threshold_log": GRADIENT_LOST},
             predicted_depth_scale=case.scale("gradient"),
             fix=fix,
             fix_values=values_fix,
@@ -375,7 +444,7 @@ def _length_drift(case: Case) -> list[Finding]:
             False,
             case.inner[rise.last],
             f"The length of the signal {word}: it changes by a factor {text(factor)} a layer, "
-            f"{text(math.exp(min(rise.total, 700.0)))}-fold over the depth",
+            f"{text(exponential(rise.total))}-fold over the depth",
             evidence={"length_factor_per_layer": factor, "length_factor_total_log": rise.total},
             predicted_depth_scale=case.scale("length"),
             fix=init_fix(case),
@@ -418,23 +487,6 @@ def _no_theory(case: Case) -> list[Finding]:
     ]
 
 
-def _slope(case: Case) -> float:
-    """The slope of the misalignment map at the typical layer."""
-    return 1.0 if case.theory is None else float(np.median(case.theory.slope))
-
-
-def _where(case: Case, index: int) -> str:
-    """The index-th layer of the chain in words."""
-    kinds = [case.measurement.layers[place].kind for place in case.places[: index + 1]]
-    number = sum(kind != "block" for kind in kinds)
-    return f"layer {case.names[case.places[index]]!r} on ({number} of {case.depth})"
-
-
-def _place(case: Case, index: int | None) -> int | None:
-    """Return the measured layer of the index-th layer of the chain."""
-    return None if index is None else case.places[index]
-
-
 def _first_below(survival: np.ndarray, nats: float) -> int | None:
     """Return the first layer from which on the survival stays below ``exp(-nats)``."""
     above = np.flatnonzero(~(survival < math.exp(-nats)))
@@ -442,47 +494,10 @@ def _first_below(survival: np.ndarray, nats: float) -> int | None:
     return first if first < len(survival) else None
 
 
-def _steady_length(case: Case) -> bool:
-    lengths = case.length[case.inner][1:]
-    return len(lengths) > 2 and bool(lengths.min() > 0 and lengths.max() < 3 * lengths.min())
-
-
-def departures(case: Case) -> dict[str, int]:
-    """Curves that leave the theory's band for good, with the layer index at which they do.
-
-    A random network is outside its 5-95 % band at a tenth of the layers, and at many layers
-    together, since it is a random walk. So a curve counts as apart only where it is further from
-    the middle of the band than twice the band's half-width, in the logarithm, at most layers: for a
-    normal law a chance of 0.1 % at any one layer. The half-width is taken to be at least 0.15 (the
-    noise of some dozens of input pairs and the approximations of convolution borders).
-    """
-    theory = case.theory
-    if theory is None:
-        return {}
-    measured = {"length": case.measurement.length, "misalignment": case.measurement.eps}
-    apart = {}
-    for name, values in measured.items():
-        band = theory.bands.get("eps" if name == "misalignment" else name)
-        if band is None:
-            continue
-        outside = _outside(values[0, list(theory.layers)], band)
-        if outside[1:].mean() > 0.5:
-            apart[name] = int(np.argmax(outside))
-    return apart
-
-
-def _outside(measured: np.ndarray, band: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    low, high = (np.log(np.maximum(side, 1e-300)) for side in band)
-    centre, half = (low + high) / 2, np.maximum((high - low) / 2, 0.15)
-    usable = np.isfinite(measured) & (measured > 1e-13) & np.isfinite(centre)
-    logs = np.log(np.where(usable, measured, 1.0))
-    outside: np.ndarray = usable & (np.abs(logs - centre) > 2 * half)
-    return outside
-
-
 RULES = (
     _dead,
     _propagation,
+    _no_gradient,
     _gradient,
     _saturated,
     _length_drift,

@@ -11,7 +11,7 @@ import numpy as np
 
 from depthscale.answers import Quantity, Undefined
 from depthscale.practice.diagnosis.findings import ORDER, Case, Finding, text
-from depthscale.practice.diagnosis.growth import Band, growth, over_repeats
+from depthscale.practice.diagnosis.growth import Band, exponential, growth, over_repeats, student
 from depthscale.practice.diagnosis.rules import RULES, not_finite
 
 if TYPE_CHECKING:
@@ -102,13 +102,15 @@ def _sentence(case: Case, findings: list[Finding], healthy: bool) -> str:
         return f"Trainable with a caution: {_lower(telling[0].summary)}; {telling[0].fix}."
     eps = case.measurement.eps[0, case.places]
     rise = case.gradient_growth()
-    size = "keeps its norm" if rise is None else _change(rise.total / 2)
+    if rise is not None:
+        back = f"the gradient {_change(rise.total / 2)} on the way back"
+    else:
+        back = "how the gradient changes on the way back was not measured"
     plural = "" if case.depth == 1 else "s"
     ending = "" if case.theory is not None else " (measured only: no theory is drawn)"
     return (
         f"Healthy: inputs can still be told apart after {case.depth} layer{plural} (misalignment "
-        f"{text(eps[0])} at the first, {text(eps[-1])} at the last) and the gradient "
-        f"{size} on the way back{ending}."
+        f"{text(eps[0])} at the first, {text(eps[-1])} at the last) and {back}{ending}."
     )
 
 
@@ -178,7 +180,8 @@ def _end(case: Case) -> tuple[Band | None, str]:
     if _repeats(case):
         band = over_repeats(list(data.eps[1:, last]))
         return _usable(band), f"{_repeats(case)} initialisations"
-    value, half = float(data.eps[0, last]), 1.96 * float(data.eps_error[0, last])
+    value, quantile = float(data.eps[0, last]), student(max(data.pairs - 1, 1))
+    half = quantile * float(data.eps_error[0, last])
     band = Band(value, max(value - half, 0.0), min(value + half, 2.0))
     return _usable(band), f"{data.pairs} pairs of inputs, one network"
 
@@ -197,7 +200,7 @@ def _rate_band(values: np.ndarray) -> Band | None:
     if len(known) == 1:
         return known[0].factor
     mean = over_repeats([float(rise.rate.value) for rise in known])
-    low, high = (math.exp(float(side)) for side in (mean.low, mean.high))
+    low, high = (exponential(float(side)) for side in (mean.low, mean.high))
     return Band(math.exp(float(mean.value)), low, high)
 
 

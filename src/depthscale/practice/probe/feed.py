@@ -101,6 +101,11 @@ def describe(tree: Any) -> str:
     return ", ".join(words) or type(tree).__name__
 
 
+def describe_inputs(inputs: Any) -> str:
+    """``describe`` for what a caller gives, which may hold NumPy arrays."""
+    return describe(_to_tensors(inputs))
+
+
 def prepare_feed(model: nn.Module, inputs: Any) -> Feed:
     """Inputs as tensors on the device of the model, in its float type, and checked.
 

@@ -15,7 +15,7 @@ from depthscale.answers import InputError
 from depthscale.practice.probe.feed import Feed, prepare_feed
 from depthscale.practice.probe.goal import Goal, make_goal
 from depthscale.practice.probe.sites import Chain, Hop, Layer, Site, sites_of
-from depthscale.practice.probe.state import preserved, seed_everything
+from depthscale.practice.probe.state import check_seed, preserved, seed_everything
 from depthscale.practice.probe.statistics import (
     Signal,
     example_rows,
@@ -140,7 +140,7 @@ def measure(
         reinit: how many more times to measure with weights drawn anew from their own empirical
             distribution (``weights.redraw``). This repeats *the initialisation that the
             model has*, also where it is not that of ``reset_parameters``.
-        seed: of dropout masks, readout and redrawn weights.
+        seed: of dropout masks, readout and redrawn weights, in 0..2**63 - 1.
 
     Raises InputError for unusable models, inputs and settings, and a model that cannot run.
 
@@ -149,8 +149,7 @@ def measure(
     """
     if not isinstance(pairs, int) or pairs < 1:
         raise InputError(f"pairs must be a positive whole number, got {pairs!r}")
-    if not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed must be a whole number >= 0, got {seed!r}")
+    check_seed(seed)
     if not isinstance(reinit, int) or reinit < 0:
         raise InputError(f"reinit must be a whole number >= 0, got {reinit!r}")
     with torch.inference_mode(False), torch.enable_grad():

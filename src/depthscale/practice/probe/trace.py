@@ -11,7 +11,7 @@ from torch import nn
 from depthscale.answers import InputError
 from depthscale.practice.probe.events import Call, Event, ModuleCall, Ref, Slot, Trace
 from depthscale.practice.probe.feed import Feed, prepare_feed, tensors_of
-from depthscale.practice.probe.state import generators, preserved, seed_everything
+from depthscale.practice.probe.state import preserved, same_state, seed_everything, streams
 from depthscale.practice.probe.tracer import Tracer
 
 __all__ = [
@@ -53,11 +53,10 @@ def run_trace(
     """Trace an unwrapped, checked model; the caller restores its state."""
     set_mode(model, mode)
     seed_everything(model, seed)
-    before = [generator.get_state() for generator in generators(model)]
+    before = [(stream, stream.read()) for stream in streams(model)]
     tracer = Tracer(model)
     output = tracer.run(model, feed.fresh())
-    after = [generator.get_state() for generator in generators(model)]
-    stochastic = any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    stochastic = any(not same_state(old, stream.read()) for stream, old in before)
     refs = [tracer.signal(tensor) for _, tensor in tensors_of(output)]
     return Trace(
         events=tuple(tracer.events),

@@ -120,18 +120,6 @@ def weight_use(
     return replace(use, dynamic=dynamic, biased=use.bias is not None)
 
 
-def module_weights(module: Any) -> WeightUse:
-    """The weights of an ``nn.Linear`` or ``nn.Conv*d`` module."""
-    weight, bias = module.weight, module.bias
-    if getattr(module, "transposed", False):
-        return _transposed_use(weight, bias, module.stride, module.groups)
-    kind = "conv" if hasattr(module, "kernel_size") else "linear"
-    fan_in = math.prod(weight.shape[1:])
-    return WeightUse(
-        kind, weight.shape[0], fan_in, biased=bias is not None, tensor=weight, bias=bias
-    )
-
-
 def _transposed_use(weight: Any, bias: Any, stride: Any, groups: int) -> WeightUse:
     steps = stride if isinstance(stride, tuple | list) else [stride] * (weight.ndim - 2)
     # On average each output meets this many inputs; the true number varies with its place.
