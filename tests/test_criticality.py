@@ -82,7 +82,7 @@ def test_not_retuned_tanh_drifts_away():
         ("gelu", {"q": 4.0, "drop": 0.1}, "sigma_b^2"),
         ("gelu", {"sigma_b": 0.1}, "unstable"),
         ("tanh", {"sigma_b": 0.0}, "vanishes"),
-        ("relu", {"sigma_b": 0.1}, "sigma_b <= 0"),
+        ("relu", {"sigma_b": 0.1}, "only at sigma_b = 0"),
         ("relu", {"sigma_b": 0.0, "drop": 0.1}, "scale-free"),
         ("sign", {"sigma_b": 0.1}, "jumps in value"),
     ],

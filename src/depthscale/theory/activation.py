@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -91,8 +90,8 @@ def _from_name(text: str) -> Activation:
         pairs = [a.split("=") for a in parts]
         positional = [float(p[0]) for p in pairs if len(p) == 1]
         keywords = {p[0].strip(): float(p[1]) for p in pairs if len(p) == 2}
-        if not all(map(math.isfinite, [*positional, *keywords.values()])):
-            raise ValueError("not a finite number")
+        if not all(abs(x) <= 1e6 for x in [*positional, *keywords.values()]):
+            raise ValueError("expected finite numbers of at most 1e6")
         made = CATALOGUE[key](*positional, **keywords)
     except (TypeError, ValueError, ZeroDivisionError) as error:
         if isinstance(error, InputError):

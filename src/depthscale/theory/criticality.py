@@ -14,7 +14,15 @@ from depthscale.answers import InputError, Quantity, Undefined
 from depthscale.theory.activation import Activation, activation
 from depthscale.theory.gaussian import Array
 from depthscale.theory.kernel import Kernel
-from depthscale.theory.meanfield import CRITICAL, MaskMoments, Masks, MeanField, with_reasons
+from depthscale.theory.meanfield import (
+    CRITICAL,
+    MaskMoments,
+    Masks,
+    MeanField,
+    as_number,
+    as_numbers,
+    with_reasons,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -86,7 +94,7 @@ class _CriticalCurve:
     def stable_range(self) -> str:
         """In words, the lengths at which the curve can be used."""
         with np.errstate(all="ignore"):
-            usable = (np.abs(self.length_slope(_QS)) < 1) & (self.bias(_QS) >= 0)
+            usable = (np.abs(self.length_slope(_QS)) < 1 - 1e-10) & (self.bias(_QS) >= -1e-13 * _QS)
         # where neither stability nor the bias can be resolved the curve is marginal, not usable
         usable &= np.isfinite(self.weight(_QS))
         if not usable.any():
@@ -148,6 +156,11 @@ def critical_point(
         reason = function.why_no_theory
     elif function.scale_free and (q is not None or sigma_b == 0):
         points, reason = _scale_free(curve, 1.0 if q is None else float(q))
+    elif function.scale_free:
+        reason = (
+            f"{function.name} is scale-free: at its critical weight a bias makes the length grow by"
+            " sigma_b^2 a layer without end, so it is critical only at sigma_b = 0"
+        )
     else:
         if q is not None:
             found, reason = _at_length(curve, float(q))
@@ -182,7 +195,7 @@ class _Point(NamedTuple):
 def _check(sigma_b: float | None, q: float | None, convention: str) -> None:
     if (sigma_b is None) == (q is None):
         raise InputError(f"give exactly one of sigma_b and q, got sigma_b={sigma_b}, q={q}")
-    if q is not None and not 0 < q < math.inf:
+    if q is not None and not 0 < as_number("q", q) < math.inf:
         raise InputError(f"q is {q!r}; expected a positive length")
     if convention not in ("forward", "gradient"):
         raise InputError(f"convention is {convention!r}; expected forward or gradient")
@@ -271,7 +284,8 @@ def _at_bias(curve: _CriticalCurve, sigma_b: float, drop: float) -> tuple[list[f
             f"{name} at sigma_b = 0 is critical only in the limit sigma_w -> {slope:.6g}, q -> 0,"
             " where the length itself vanishes as a power of depth; take sigma_b > 0"
         )
-    reach = float(np.max(bias[np.isfinite(bias)]))
+    known = np.isfinite(bias) & (np.abs(bias) > 4e-13 * _QS)
+    reach = float(np.max(bias[known], initial=0.0))
     if reach < target:
         return [], (
             f"{name} at drop = {drop:g} reaches criticality only for"
@@ -313,7 +327,7 @@ def critical_line(
     if (sigma_b is None) == (q is None):
         raise InputError("give exactly one of sigma_b and q, as an array")
     name, values = ("sigma_b", sigma_b) if q is None else ("q", q)
-    along = np.atleast_1d(np.asarray(values, dtype=float))
+    along = np.atleast_1d(as_numbers(name, [] if values is None else values))
     points = [
         critical_point(
             activation_, drop=drop, convention=convention, masks=masks, **{name: float(x)}

@@ -164,10 +164,7 @@ class MeanField:
             ("start", 0.0, False, math.inf),
         ):
             value = getattr(self, name)
-            try:
-                number = float(value)
-            except (TypeError, ValueError):
-                number = math.nan
+            number = as_number(name, value)
             if not (low < number < high or (closed and number == low)):
                 bracket = "[" if closed else "("
                 raise InputError(
@@ -301,7 +298,9 @@ class MeanField:
             return self.start
         side = [p for p in self.fixed_points if (p.q > self.start) == (growth > 1)]
         if not side and growth > 1:
-            return Undefined("the length diverges with depth: no fixed point above the start")
+            return Undefined(
+                "the length diverges with depth: no fixed point between the start and q = 1e12"
+            )
         if not side:
             return Undefined("the length decreases with depth to below 1e-12")
         point = min(side, key=lambda p: abs(math.log((p.q or 1e-300) / self.start)))
@@ -515,11 +514,13 @@ class MeanField:
         drop:
             Rate of every layer or a sequence of ``depth`` rates; default the network's own.
         """
-        if int(depth) != depth or depth < 1:
+        if isinstance(depth, str) or int(depth) != depth or depth < 1:
             raise InputError(f"depth is {depth!r}; expected a whole number of layers, at least 1")
+        rates_given = np.atleast_1d(as_numbers("drop", self.drop if drop is None else drop))
+        eps0 = as_number("eps0", eps0)
         if not 0 <= eps0 <= 2:
             raise InputError(f"eps0 is {eps0!r}; expected a misalignment in [0, 2]")
-        rates = [self.drop] * int(depth) if drop is None else list(np.atleast_1d(drop))
+        rates = [float(rate) for rate in rates_given]
         rates = rates * int(depth) if len(rates) == 1 else rates
         if len(rates) != depth:
             raise InputError(
@@ -531,7 +532,7 @@ class MeanField:
                     f"give q0: there is no settled length to start from ({self._settled.reason})"
                 )
             q0 = self._settled
-        q1, q2 = q0 if isinstance(q0, tuple) else (q0, q0)
+        q1, q2 = (as_number("q0", q) for q in (q0 if isinstance(q0, tuple) else (q0, q0)))
         by_rate = {rate: replace(self, drop=float(rate)) for rate in set(rates)}
         return propagate([by_rate[rate] for rate in rates], q1, q2, eps0)
 
@@ -555,6 +556,27 @@ class MeanField:
             "length_fixed_points": [p._asdict() for p in self.fixed_points],
         }
         return with_reasons(record)
+
+
+def as_number(name: str, value: Any) -> float:
+    """``value`` as a float; ``InputError`` for text, truth values and what is no number."""
+    if isinstance(value, str | bytes | bool | np.bool_):
+        raise InputError(f"{name} is {value!r}; expected a number")
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name} is {value!r}; expected a number") from None
+
+
+def as_numbers(name: str, values: ArrayLike) -> Array:
+    """``values`` as a float64 array; ``InputError`` for what holds no numbers."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "iuf":
+            raise TypeError(array.dtype)
+        return array.astype(float)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is {values!r}; expected numbers") from None
 
 
 def with_reasons(record: dict[str, Any]) -> dict[str, Any]:

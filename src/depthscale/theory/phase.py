@@ -17,7 +17,7 @@ from depthscale.answers import InputError
 from depthscale.theory.activation import activation
 from depthscale.theory.gaussian import Array
 from depthscale.theory.kernel import Kernel
-from depthscale.theory.meanfield import CRITICAL, MaskMoments, Masks, MeanField
+from depthscale.theory.meanfield import CRITICAL, MaskMoments, Masks, MeanField, as_numbers
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -77,7 +77,7 @@ def phase_diagram(
     if masks not in ("independent", "shared"):
         raise InputError(f"masks is {masks!r}; a phase diagram takes independent or shared")
     axes = {"sigma_w": sigma_w, "sigma_b": sigma_b, "drop": drop}
-    coords = {name: np.atleast_1d(np.asarray(values, dtype=float)) for name, values in axes.items()}
+    coords = {name: np.atleast_1d(as_numbers(name, values)) for name, values in axes.items()}
     for name, values in coords.items():
         if values.ndim != 1 or not values.size:
             raise InputError(
