@@ -49,21 +49,19 @@ class Kernel:
         if self._closed:
             return self._closed.second_moment(q)
         f = self.activation.function
-        value = expectation(lambda x: f(x) ** 2, q, self.activation.shape)
-        self._watch_tails(q, value)
-        return value
+        return expectation(lambda x: f(x) ** 2, q, self.activation.shape)
 
-    def _watch_tails(self, q: Array, value: Array) -> None:
-        """Warn where more than 1e-9 of ``E[f^2]`` may lie beyond the reach of the quadrature."""
-        end = REACH * np.sqrt(q)
+    def watch_tails(self, q: float) -> None:
+        """Warn when more than 1e-9 of ``E[f^2]`` may lie beyond the reach of the quadrature."""
+        if self._closed:
+            return
+        ends = REACH * np.sqrt(q) * np.array([-1.0, 1.0])
         with np.errstate(over="ignore"):
-            beyond = TAIL * (self.activation(end) ** 2 + self.activation(-end) ** 2)
-        cut = beyond > 1e-9 * value
-        if np.any(cut):
+            beyond = TAIL * float(np.sum(self.activation(ends) ** 2))
+        if beyond > 1e-9 * float(self.second_moment(q)):
             warnings.warn(
-                f"{self.activation.name} grows so fast that its moments are cut off at {REACH:g}"
-                f" standard deviations: at q = {np.min(q[cut]):.4g} they lose up to"
-                f" {np.max(beyond[cut] / value[cut]):.1g} of their value",
+                f"{self.activation.name} has too much of its moments beyond {REACH:g} standard"
+                f" deviations, where they are cut off: at q = {q:.4g} they are not reliable",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -337,6 +337,7 @@ class MeanField:
         first = self._reached
         if isinstance(first, Undefined):
             return (self.start, self.start) if self.scale_free else first
+        self.kernel.watch_tails(first)
         if self.masks != "clean" or self.drop == 0 or self.scale_free:
             return first, first
         second = replace(self, drop=0.0, masks="independent")._reached
