@@ -483,3 +483,33 @@ def test_the_notes_say_what_the_bands_are(chaotic: Audit):
     assert "90 % of random networks of these widths" in note
     assert f"from {chaotic.theory.band_nets} of them" in note
     assert not audit(mlp(nn.Tanh, 3), DIGITS[:8], band_nets=1).theory.bands
+
+
+class CountingActivation(nn.Module):
+    """Keeps count of its calls and draws noise: trying it out must leave no trace."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("n", torch.zeros(1))
+        self.calls = 0
+
+    def forward(self, x):
+        self.n += 1
+        self.calls += 1
+        torch.rand(1)
+        return torch.tanh(x) * torch.sigmoid(x)
+
+
+def test_trying_a_custom_activation_leaves_the_model_and_the_generator_alone():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(16, 32),
+        CountingActivation(),
+        nn.Linear(32, 32),
+        CountingActivation(),
+        nn.Linear(32, 4),
+    )
+    inputs, stream = torch.randn(32, 16), torch.get_rng_state()
+    audit(model, inputs)
+    assert [float(model[1].n), model[1].calls, model[3].calls] == [0, 0, 0]
+    assert torch.equal(stream, torch.get_rng_state())

@@ -535,3 +535,39 @@ class TestDemo:
             demo.main(["--steps", "0"])
         assert ended.value.code == 2
         assert "at least 1" in capsys.readouterr().err
+
+
+class TestStreams:
+    def test_what_the_model_writes_past_python_stays_out_of_the_json(self, tmp_path):
+        (tmp_path / "loud.py").write_text(
+            "import os, torch\n"
+            "os.write(1, b'from compiled code')\n"
+            "build = lambda: torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(),"
+            " torch.nn.Linear(8, 2))\n"
+        )
+        process = separate("audit loud.py:build --data normal --shape 4 --json", cwd=tmp_path)
+        out, err = process.communicate()
+        assert json.loads(out)["schema"].startswith("depthscale.audit")
+        assert "from compiled code" in err
+
+    def test_closed_output_and_a_full_disk_are_no_traceback(self):
+        line = f"{sys.executable} -m depthscale critical --activation tanh --sigma-b 0.3"
+        closed = subprocess.run(f"{line} >&-", shell=True, capture_output=True, text=True)
+        assert (closed.returncode, closed.stderr) == (0, "")
+        full = subprocess.run(f"{line} >/dev/full", shell=True, capture_output=True, text=True)
+        assert full.returncode == 2
+        assert full.stderr.startswith("depthscale: error: the answer cannot be written")
+        assert "Traceback" not in full.stderr
+
+    @pytest.mark.parametrize(
+        ("line", "words"),
+        [
+            ("theory --activation relu --sigma-w 2 --depth 5000", "leaves the range of float64"),
+            ("theory --activation tanh --sigma-w 2 --depth 100000", "at most 20000 layers"),
+            ("audit --html .", "expected .html"),
+            ("audit --data normal --shape 8 --batch 999999999999", "do not fit into memory"),
+        ],
+    )
+    def test_limits_are_explained(self, line, words, capsys):
+        assert cli.main(line.split()) == 2
+        assert words in capsys.readouterr().err

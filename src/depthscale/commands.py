@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 HEALTHY, FINDINGS = 0, 1
 
 MOST_NETWORKS = 1_000_000  # of a phase diagram: some minutes and 100 MB
+MOST_LAYERS = 20_000  # of a trajectory, followed one by one: some 20 s
 
 
 def audit(options: argparse.Namespace) -> int:
     """Audit a model, print the report and write the pages; 1 where it has problems."""
-    fixed_page = options.html and options.html.with_stem(f"{options.html.stem}-fixed")
     _check_writable(options.html, (".html", ".htm"))
+    fixed_page = options.html and options.html.with_stem(f"{options.html.stem}-fixed")
     _check_writable(fixed_page if options.fix else None, (".html", ".htm"))
     with _working("Auditing"):
         before, after, obstacle = _audits(options)
@@ -100,6 +101,8 @@ def theory(options: argparse.Namespace) -> int:
     """Print fixed points and depth scales; 1 where nothing settles."""
     from depthscale.theory.meanfield import MeanField
 
+    if (options.depth or 0) > MOST_LAYERS:
+        raise InputError(f"--depth is {options.depth}; expected at most {MOST_LAYERS} layers")
     path = None
     with _working("Integrating"):
         field = MeanField(
@@ -285,7 +288,25 @@ def _working(what: str) -> Iterator[None]:
 
             stack.enter_context(Console(stderr=True).status(f"{what} ..."))
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        stack.enter_context(_output_to_stderr())
         yield
+
+
+@contextlib.contextmanager
+def _output_to_stderr() -> Iterator[None]:
+    """Point file descriptor 1 at stderr: compiled code and child processes write there directly."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # closed from the start: nothing to protect
+        yield
+        return
+    sys.stdout.flush()
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _print(text: str) -> None:

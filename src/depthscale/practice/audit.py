@@ -150,6 +150,7 @@ def audit(
 
     from depthscale.practice.probe.measure import measure
     from depthscale.practice.probe.sites import recognise_chain
+    from depthscale.practice.probe.state import preserved
 
     if not isinstance(band_nets, int) or band_nets < 0:
         raise InputError(f"band_nets is {band_nets!r}; expected a whole number of 0 or above")
@@ -165,9 +166,10 @@ def audit(
         seed=seed,
     )
     assert measurement.trace is not None  # measure always keeps it
-    chain = recognise_chain(measurement.trace, _plain(model))
-    theory, reason = _theory(measurement, chain, band_nets, seed)
-    advice = _advice(chain, theory, model, measurement.trace)
+    with preserved(model):  # what tries an activation of the model runs the user's code
+        chain = recognise_chain(measurement.trace, _plain(model))
+        theory, reason = _theory(measurement, chain, band_nets, seed)
+        advice = _advice(chain, theory, model, measurement.trace)
     verdict = judge(measurement, theory, theory_reason=reason, advice=advice)
     facts = _provenance(model, inputs, measurement, seed)
     facts["seconds"] = perf_counter() - begun

@@ -95,9 +95,13 @@ def normal(shape: Sequence[int], size: int, seed: int = 0) -> DataSet:
         )
     generator = torch.Generator().manual_seed(seed)
     text = "x".join(str(length) for length in shape)
-    return DataSet(
-        torch.randn((size, *shape), generator=generator), None, f"random normals of shape {text}"
-    )
+    try:
+        inputs = torch.randn((size, *shape), generator=generator)
+    except RuntimeError as error:  # the allocator's own
+        raise InputError(
+            f"{size} examples of shape {text} do not fit into memory; ask for a smaller batch"
+        ) from error
+    return DataSet(inputs, None, f"random normals of shape {text}")
 
 
 def from_file(path: str | Path) -> DataSet:

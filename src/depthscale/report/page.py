@@ -292,7 +292,7 @@ def _keys(audit: Audit, figures: Sequence[Figure]) -> list[tuple[str, str]]:
         if audit.theory.eps_masks is not None:
             keys.append(("theory-masks", "theory, two masks"))
         if audit.theory.bands:
-            words = f"5–95 % of {audit.theory.band_nets} random networks of these widths"
+            words = f"90 % of random networks of these widths ({audit.theory.band_nets} drawn)"
             keys.append(("noise", words))
     return keys
 

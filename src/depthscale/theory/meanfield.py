@@ -607,11 +607,17 @@ def propagate(
     if not (np.all(state[0] > 0) and np.all(state[1] > 0) and np.all(abs(state[2] - 1) <= 1)):
         raise InputError("a pair starts from lengths q > 0 and a misalignment eps in [0, 2]")
     states, single, pair = [state], [], []
-    for layer in layers:
+    for depth, layer in enumerate(layers, start=1):
         a, b, e = state
         single.append(layer.gradient_factor_at(a))
         pair.append(layer.gradient_pair_factor_at(a, e, b))
-        state = layer.pair_map(a, b, e)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+            state = layer.pair_map(a, b, e)
+        if not all(np.all(np.isfinite(x)) for x in state) or np.any(state[0] <= 0):
+            raise InputError(
+                f"the length leaves the range of float64 at layer {depth} (it was {a.max():.3g} one"
+                " before); follow fewer layers, or weights that keep the length"
+            )
         states.append(state)
     first, second, gaps = (np.stack(column) for column in zip(*states, strict=True))
     none = np.empty((0, *first.shape[1:]))
