@@ -691,3 +691,14 @@ def _no_new_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
+
+
+def test_batch_norm_does_not_cancel_the_readout() -> None:
+    """Its backward pass takes the mean over the batch out of the gradients."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Linear(16, 3))
+    measured = measure(model, torch.randn(64, 16))
+    # Var(h) = 1/3 of weights and 1/48 of biases each in U(+-1/4): the norm multiplies squared
+    # gradients by about 1/var(h) = 3; the readout by 16 weights^2 / 3 outputs of mean 1/48.
+    assert 0.1 < measured.gradient[0, 0] / measured.gradient[0, 1] < 10
+    assert measured.gradient_eps[0, 1] == pytest.approx(0.0, abs=1e-14)

@@ -254,3 +254,29 @@ def test_data_parallel_is_unwrapped() -> None:
     trace = trace_model(nn.DataParallel(plain_mlp()), features())
     assert [event.module for event in trace.weights] == ["0", "2", "5"]
     assert "data-parallel" in trace.notes[0]
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])
+def test_padding_at_the_edges_passes_for_convolutions(mode: str) -> None:
+    convolutions = [nn.Conv2d(4, 4, 3, padding=1, padding_mode=mode) for _ in range(3)]
+    model = nn.Sequential(*(m for c in convolutions for m in (c, nn.Tanh())))
+    chain = recognise_chain(trace_model(model, torch.randn(2, 4, 6, 6)), model)
+    assert isinstance(chain, Chain), chain
+    assert [hop.activation_name.lower() for hop in chain.hops] == ["tanh", "tanh"]
+
+
+class _Widened(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(12, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(F.pad(torch.tanh(self.first(x)), (0, 4)))
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (3, 5, 8)])
+def test_padded_features_stop_the_chain(shape: tuple[int, ...]) -> None:
+    model = _Widened()
+    chain = recognise_chain(trace_model(model, torch.randn(shape)), model)
+    assert isinstance(chain, str)
+    assert "`pad`" in chain

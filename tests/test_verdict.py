@@ -802,3 +802,39 @@ def test_healthy_models_stay_healthy(build: Callable[[], nn.Module]):
     model = build()
     inputs = batch().reshape(32, 2, 32) if isinstance(model, nn.TransformerEncoder) else batch()
     assert audit(model, inputs, band_nets=16).healthy
+
+
+def no_weights(model: nn.Sequential, readout: bool) -> nn.Sequential:
+    for parameter in model[: None if readout else -1].parameters():
+        nn.init.zeros_(parameter)
+    return model
+
+
+@pytest.mark.parametrize("act", [nn.ReLU, nn.Tanh])
+@pytest.mark.parametrize("readout", [False, True])
+def test_a_model_without_any_hidden_weights_cannot_train(act: type[nn.Module], readout: bool):
+    torch.manual_seed(0)
+    hidden = [module for _ in range(4) for module in (nn.Linear(16, 16), act())]
+    verdict = audit(
+        no_weights(nn.Sequential(*hidden, nn.Linear(16, 3)), readout), batch(32)[:, :16]
+    )
+    found = verdict.verdict.findings[0]
+    assert (found.code, found.severity, found.layer) == ("zero_weights", "problem", "0")
+    assert "cannot train" in found.summary
+    assert [f.code for f in verdict.verdict.findings].count("zero_weights") == 1
+    # One zero layer before a readout leaves zero by its own gradient.
+    shallow = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 3))
+    assert audit(no_weights(shallow, False), batch(32)[:, :16]).verdict.healthy
+
+
+def test_a_dropout_of_everything_is_named():
+    torch.manual_seed(0)
+    hidden = [module for _ in range(4) for module in (nn.Linear(16, 16), nn.ReLU())]
+    model = nn.Sequential(*hidden[:4], nn.Dropout(1.0), *hidden[4:], nn.Linear(16, 3))
+    verdict = audit(model, batch(32)[:, :16]).verdict
+    assert [f.code for f in verdict.findings] == ["dropout_limited", "no_theory"]
+    found = verdict.findings[0]
+    assert (found.severity, found.layer) == ("problem", "2")
+    assert "Everything is dropped at '4'" in found.summary
+    assert found.fix == "lower that drop probability below 1"
+    assert not found.fix_values

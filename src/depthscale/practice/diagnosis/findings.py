@@ -14,6 +14,7 @@ from depthscale.practice.diagnosis.growth import Growth, growth
 if TYPE_CHECKING:
     from depthscale.practice.advice import Advice
     from depthscale.practice.diagnosis.prediction import Theory
+    from depthscale.practice.probe.events import Event
     from depthscale.practice.probe.measure import Measurement
     from depthscale.theory.meanfield import MeanField
 
@@ -142,6 +143,13 @@ class Case:
         if trace is None:
             return 0
         return sum(event.name == "add" and len(set(event.parents)) == 2 for event in trace.events)
+
+    @property
+    def blackout(self) -> Event | None:
+        """The first dropout of the model that drops everything in the measured mode."""
+        trace = self.measurement.trace
+        events = () if trace is None else trace.events
+        return next((e for e in events if e.kind == "drop" and e.drop >= 1.0), None)
 
     def gradient_growth(self) -> Growth | None:
         """Growth of the squared gradient norm, backwards, over the inner layers."""

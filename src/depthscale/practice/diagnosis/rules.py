@@ -97,7 +97,36 @@ def not_finite(case: Case) -> list[Finding]:
     ]
 
 
+def _everything_dropped(case: Case) -> list[Finding]:
+    """A dropout that leaves nothing, on the only way through the model or in a branch of it."""
+    event = case.blackout
+    if event is None:
+        return []
+    layers = case.measurement.layers
+    place = next((k for k, layer in enumerate(layers) if layer.drop >= 1.0), None)
+    where = f"at {event.module!r}" if event.module else f"by `{event.name}`"
+    behind = "" if place is None else f", behind layer {case.names[place]!r}"
+    return [
+        case.finding(
+            "dropout_limited",
+            case.merges == 0,
+            place,
+            f"Everything is dropped {where}{behind} (drop {text(event.drop)}): no signal of the "
+            "input and no gradient passes",
+            evidence={"drop": event.drop},
+            fix="lower that drop probability below 1",
+        )
+    ]
+
+
+def _blocked(case: Case) -> bool:
+    """Whether silence and missing gradients are the work of a dropout that leaves nothing."""
+    return case.blackout is not None and case.merges == 0
+
+
 def _dead(case: Case) -> list[Finding]:
+    if _blocked(case):
+        return []
     found, own = _silent_layers(case)
     if own is not None:
         return [*found, _silent(case, own)]
@@ -171,6 +200,19 @@ def _silent(case: Case, place: int) -> Finding:
 
 
 def _zero_weights(case: Case, place: int) -> Finding:
+    zero = _no_weights_at_all(case)
+    if zero:
+        names = f"{case.names[zero[0]]!r} to {case.names[zero[-1]]!r}"
+        return case.finding(
+            "zero_weights",
+            True,
+            zero[0],
+            f"All weights of the hidden layers are zero ({len(zero)} layers, {names}): neither the "
+            "input nor a gradient passes them, so the model cannot train",
+            evidence={"sigma_w": 0.0, "layers_affected": float(len(zero))},
+            fix="draw their weights at random, of scale 1/sqrt(fan_in)" + init_hint(case),
+            fix_values=init_values(case),
+        )
     return case.finding(
         "zero_weights",
         False,
@@ -183,8 +225,21 @@ def _zero_weights(case: Case, place: int) -> Finding:
     )
 
 
+def _no_weights_at_all(case: Case) -> list[int]:
+    """The layers of zero weights where those are all but at most the last one, two at least.
+
+    A single one is left by its own gradient, and beside a shortcut zero branches are no obstacle.
+    """
+    layers = case.measurement.layers
+    weighty = [k for k, layer in enumerate(layers) if layer.kind != "block"]
+    zero = [k for k in weighty if layers[k].sigma_w == 0.0]
+    return zero if len(zero) > 1 and set(weighty[:-1]) <= set(zero) and not case.merges else []
+
+
 def _propagation(case: Case) -> list[Finding]:
     """Chaotic, ordered, dropout-limited, and the loss of the signal that goes with each."""
+    if _blocked(case):
+        return []
     if case.theory is None or departures(case) or ends_apart(case):
         return _collapse(case)
     theory, survival = case.theory, case.theory.survival
@@ -266,7 +321,7 @@ def _no_gradient(case: Case) -> list[Finding]:
     """No gradient where one belongs: none at all, exactly zero at all, or missing at layers."""
     measured = [k for k, length in enumerate(case.length) if math.isfinite(length)]
     values = case.measurement.gradient[0, measured]
-    if len(measured) == 0:
+    if len(measured) == 0 or _blocked(case):
         return []
     if np.all(values == 0.0):
         what = "The gradient is exactly zero at every layer"
@@ -299,6 +354,8 @@ def _gradient_stop(case: Case, problem: bool, place: int | None, what: str, fix:
 
 
 def _gradient(case: Case) -> list[Finding]:
+    if _blocked(case):
+        return []
     values = case.measurement.gradient[0, case.places]
     known = np.flatnonzero(np.isfinite(values))
     if len(known) and values[known[-1]] > 0 and values[known[0]] == 0.0:
@@ -495,6 +552,7 @@ def _first_below(survival: np.ndarray, nats: float) -> int | None:
 
 
 RULES = (
+    _everything_dropped,
     _dead,
     _propagation,
     _no_gradient,

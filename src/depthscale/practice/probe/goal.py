@@ -18,9 +18,11 @@ from depthscale.practice.probe.statistics import example_rows
 class Goal:
     """The scalar E whose gradients are measured.
 
-    Without targets and loss: ``E = sum_i r . out_i`` with one zero-mean Gaussian vector r of unit
-    expected length for all examples, so that the gradient at the output is the same for every
-    example and independent of the weights, as theory assumes. With targets alone: cross-entropy
+    Without targets and loss: ``E = sum_i s_i r . out_i`` with one zero-mean Gaussian vector r of
+    unit expected length for all examples, so that the gradient at the output is the same for every
+    example and independent of the weights, as theory assumes, but for its random sign s_i: the
+    backward pass of a batch normalisation takes out exactly what all examples have in common.
+    ``signs`` undoes it where gradients are compared. With targets alone: cross-entropy
     summed over examples. With a loss: ``loss(output)`` or ``loss(output, targets)``, summed if it
     is not a scalar.
     """
@@ -28,6 +30,21 @@ class Goal:
     targets: torch.Tensor | None
     loss: Callable[..., Any] | None
     seed: int
+    size: int
+
+    def signs(self, batch: int) -> torch.Tensor | None:
+        """The sign of each example's readout (both copies of a doubled batch share theirs).
+
+        ``None`` where targets or a loss of the caller are differentiated.
+        """
+        if self.targets is not None or self.loss is not None:
+            return None
+        state = np.random.SeedSequence([self.seed, 2]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(state) % 2**63)
+        # Half of each, in a random order, so that a small batch has both.
+        signs = torch.ones(self.size, dtype=torch.float64)
+        signs[torch.randperm(self.size, generator=generator)[: self.size // 2]] = -1.0
+        return signs.repeat(batch // self.size)
 
     def __call__(self, output: Any, batch: int) -> torch.Tensor:
         """E of an output for ``batch`` examples (the targets are repeated to fit)."""
@@ -54,6 +71,8 @@ class Goal:
 
     def _readout(self, floats: list[torch.Tensor], batch: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(self.seed)
+        signs = self.signs(batch)
+        assert signs is not None  # neither targets nor a loss
         total = torch.zeros((), dtype=torch.float32, device=floats[0].device)
         for tensor in floats:
             rows = example_rows(tensor, batch)
@@ -61,7 +80,8 @@ class Goal:
             count = rows.shape[1]
             vector = torch.randn(count, generator=generator, dtype=torch.float64) / count**0.5
             exact = torch.promote_types(rows.dtype, torch.float32)
-            total = total + (rows.to(exact) @ vector.to(device=rows.device, dtype=exact)).sum()
+            read = rows.to(exact) @ vector.to(device=rows.device, dtype=exact)
+            total = total + read @ signs.to(device=rows.device, dtype=exact)
         return total
 
 
@@ -70,7 +90,7 @@ def make_goal(targets: Any, loss: Any, *, batch: int, seed: int) -> Goal:
     if loss is not None and not callable(loss):
         raise InputError(f"loss must be callable, got {type(loss).__name__}")
     if targets is None:
-        return Goal(None, loss, seed)
+        return Goal(None, loss, seed, batch)
     if not isinstance(targets, torch.Tensor):
         targets = torch.as_tensor(np.asarray(targets))
     if targets.ndim == 0 or len(targets) != batch:
@@ -78,7 +98,8 @@ def make_goal(targets: Any, loss: Any, *, batch: int, seed: int) -> Goal:
             f"targets have shape {tuple(targets.shape)}, expected {batch} along the first "
             "dimension, one for each example of the inputs"
         )
-    return Goal(targets.clone() if targets.is_inference() else targets.detach(), loss, seed)
+    kept = targets.clone() if targets.is_inference() else targets.detach()
+    return Goal(kept, loss, seed, batch)
 
 
 def _output_tensors(output: Any, batch: int) -> list[torch.Tensor]:

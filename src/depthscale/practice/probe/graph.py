@@ -117,7 +117,7 @@ class Graph:
             if role == "pointwise":
                 acting, source = self.acting(ref), self.anchor(ref)
                 path.visited |= self._between(source, ref)
-            elif (role in ("shape", "drop") or role in through) and len(event.parents) == 1:
+            elif self._passes_on(event, role, through) and len(event.parents) == 1:
                 self._pass(path, event)
                 ref = event.parents[0]
                 continue
@@ -131,6 +131,21 @@ class Graph:
             else:
                 path.after = acting.then(path.after) if path.after else acting
             ref = source
+
+    def _passes_on(self, event: Event, role: str, through: frozenset[str]) -> bool:
+        return role in ("shape", "drop") or role in through or self._pads_space(event)
+
+    def _pads_space(self, event: Event) -> bool:
+        """Whether an event only adds positions at the edges, all of them for convolutions.
+
+        ``Conv2d(padding_mode="circular")`` pads so before it convolves. Padded channels or
+        features are another matter: they dilute the signal.
+        """
+        if event.kind != "pad" or len(event.parents) != 1:
+            return False
+        users = self.consumers.get((event.index, 0), [])
+        convolved = all(u.weight is not None and u.weight.kind == "conv" for u in users)
+        return convolved and event.shape[:2] == self.events[event.parents[0][0]].shape[:2]
 
     def _pass(self, path: Path, event: Event) -> None:
         if event.kind != "drop":
@@ -278,7 +293,7 @@ class Graph:
         event = self.events[ref[0]]
         if event.kind == "random":
             return True
-        pointwise = event.kind in (*POINTWISE, "shape", "other")
+        pointwise = event.kind in (*POINTWISE, "shape", "pad", "other")
         return pointwise and bool(event.parents) and all(map(self._is_noise, event.parents))
 
 

@@ -235,15 +235,18 @@ class _Plan:
         run = _Run()
         set_mode(model, self.trace.mode)
         seed_everything(model, seed)
-        tracer = Tracer(model, watch=self._watchers(run, feed.batch), gradients=True)
+        tracer = Tracer(model, watch=self._watchers(run, feed.batch, goal), gradients=True)
         output = tracer.run(model, feed.fresh())
         self._backward(goal, output, feed.batch, tracer.roots, run)
         return run
 
-    def _watchers(self, run: _Run, batch: int) -> dict[str, Callable[[torch.Tensor], None]]:
+    def _watchers(
+        self, run: _Run, batch: int, goal: Goal
+    ) -> dict[str, Callable[[torch.Tensor], None]]:
+        signs = goal.signs(batch)
         wanted: dict[str, list[Callable[[torch.Tensor], None]]] = {}
         for place, site in enumerate(self.sites):
-            wanted.setdefault(site.key, []).append(partial(self._look, run, place, batch))
+            wanted.setdefault(site.key, []).append(partial(self._look, run, place, batch, signs))
             if site.activation is not None and site.activation_key is not None:
                 wanted.setdefault(site.activation_key, []).append(partial(_units, run, place, site))
 
@@ -253,7 +256,14 @@ class _Plan:
 
         return {key: partial(all_of, watchers) for key, watchers in wanted.items()}
 
-    def _look(self, run: _Run, place: int, batch: int, tensor: torch.Tensor) -> None:
+    def _look(
+        self,
+        run: _Run,
+        place: int,
+        batch: int,
+        signs: torch.Tensor | None,
+        tensor: torch.Tensor,
+    ) -> None:
         signal = self._statistics(tensor, batch)
         if signal is None:
             run.unshaped.add(place)
@@ -262,17 +272,21 @@ class _Plan:
         if tensor.requires_grad:
 
             def take(gradient: torch.Tensor) -> None:
-                found = self._statistics(gradient, batch)
+                found = self._statistics(gradient, batch, signs)
                 if found is not None:
                     run.gradients[place] = found
 
             tensor.register_hook(take)  # type: ignore[no-untyped-call]
 
-    def _statistics(self, tensor: torch.Tensor, batch: int) -> Signal | None:
+    def _statistics(
+        self, tensor: torch.Tensor, batch: int, signs: torch.Tensor | None = None
+    ) -> Signal | None:
         with torch.no_grad():
             rows = example_rows(tensor.detach(), batch)
             if rows is None:
                 return None
+            if signs is not None:
+                rows = rows * signs.to(device=rows.device, dtype=rows.dtype)[:, None]
             return signal_statistics(rows, batch=self.single.batch, pairs=self.pairs)
 
     def _backward(self, goal: Goal, output: Any, batch: int, roots: list[Any], run: _Run) -> None:

@@ -62,6 +62,7 @@ _register(
 )
 _register("shape", "chunk split tensor_split unbind getitem narrow select pixel_shuffle")
 _register("shape", "pixel_unshuffle channel_shuffle flip roll")
+_register("pad", "pad")
 _register("drop", "dropout alpha_dropout feature_dropout feature_alpha_dropout dropout1d dropout2d")
 _register("drop", "dropout3d")
 _register("norm", "batch_norm layer_norm group_norm instance_norm rms_norm local_response_norm")
