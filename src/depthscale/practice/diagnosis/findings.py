@@ -436,11 +436,12 @@ def _steady_length(case: Case) -> bool:
 def departures(case: Case) -> dict[str, int]:
     """Curves that leave the theory's band for good, with the layer index at which they do.
 
-    A random network is outside its 5-95 % band at a tenth of the layers, and at many layers
+    A random network is outside its 90 % band at a tenth of the layers, and at many layers
     together, since it is a random walk. So a curve counts as apart only where it is further from
     the middle of the band than twice the band's half-width, in the logarithm, at most layers: for a
-    normal law a chance of 0.1 % at any one layer. The half-width is taken to be at least 0.15 (the
-    noise of some dozens of input pairs and the approximations of convolution borders).
+    log-normal law and a band from n networks a chance of ``2 P(T_{n-1} > 2 t_{0.95,n-1})`` at any
+    one layer, 0.15 % for 64 networks and 0.7 % for 8. The half-width is taken to be at least 0.15
+    (the noise of some dozens of input pairs and the approximations of convolution borders).
     """
     theory = case.theory
     if theory is None:
