@@ -2,8 +2,9 @@
 
 from depthscale.theory.activation import Activation, Kink, activation
 from depthscale.theory.criticality import CriticalPoint, critical_line, critical_point, max_drop
-from depthscale.theory.meanfield import DepthScale, MeanField, Trajectory, propagate
+from depthscale.theory.meanfield import MeanField, Trajectory, propagate
 from depthscale.theory.phase import phase_diagram
+from depthscale.theory.records import DepthScale
 
 __all__ = [
     "Activation",

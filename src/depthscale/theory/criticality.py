@@ -14,15 +14,8 @@ from depthscale.answers import InputError, Quantity, Undefined
 from depthscale.theory.activation import Activation, activation
 from depthscale.theory.gaussian import Array
 from depthscale.theory.kernel import Kernel
-from depthscale.theory.meanfield import (
-    CRITICAL,
-    MaskMoments,
-    Masks,
-    MeanField,
-    as_number,
-    as_numbers,
-    with_reasons,
-)
+from depthscale.theory.meanfield import CRITICAL, MeanField
+from depthscale.theory.records import MaskMoments, Masks, as_number, as_numbers, with_reasons
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,100 +25,22 @@ from depthscale.answers import InputError, Quantity, Undefined
 from depthscale.theory.activation import Activation, activation
 from depthscale.theory.gaussian import Array, pair_expectation
 from depthscale.theory.kernel import Kernel
+from depthscale.theory.records import (
+    DepthScale,
+    LengthFixedPoint,
+    MaskMoments,
+    Masks,
+    Trajectory,
+    UniversalityClass,
+    as_number,
+    as_numbers,
+    with_reasons,
+)
 
-Masks = Literal["independent", "shared", "clean"]
+__all__ = ["CRITICAL", "MeanField", "Trajectory", "propagate"]
 
 CRITICAL = 1e-11
 """Detuning and field below which a point counts as critical: rounding of the moments is smaller."""
-
-
-class MaskMoments(NamedTuple):
-    """``E[D_1^2], E[D_2^2], E[D_1 D_2]`` of the multiplicative noise on the two inputs.
-
-    The excess over the cross moment is kept apart, since it is tiny for small drop.
-    """
-
-    first: float
-    second: float
-    cross: float
-    first_excess: float
-    second_excess: float
-
-    @classmethod
-    def of(cls, masks: Masks, drop: float) -> MaskMoments:
-        """Moments of inverted dropout with drop probability ``drop``."""
-        inverse, excess = 1 / (1 - drop), drop / (1 - drop)
-        return {
-            "independent": cls(inverse, inverse, 1.0, excess, excess),
-            "shared": cls(inverse, inverse, inverse, 0.0, 0.0),
-            "clean": cls(inverse, 1.0, 1.0, excess, 0.0),
-        }[masks]
-
-
-class LengthFixedPoint(NamedTuple):
-    """A fixed point of the length map, its slope there, and whether nearby lengths approach it."""
-
-    q: float
-    slope: float
-    stable: bool
-
-
-@dataclass(frozen=True)
-class DepthScale:
-    """Layers over which things relax by a factor e.
-
-    ``length``: ``-1/ln |dq'/dq|``; ``correlation``: ``-1/ln |d eps'/d eps|`` at ``eps*``;
-    ``gradient``: ``1/|ln(sigma_w^2 E[phi'^2]/rho)|`` of one input's squared gradient norm, growing
-    or shrinking as ``gradient_trend`` says; ``gradient_pair``: of the inner product of a pair's
-    gradients under the gradient independence assumption (1912.09132).
-    """
-
-    length: Quantity
-    correlation: Quantity
-    gradient: Quantity
-    gradient_pair: Quantity
-    gradient_trend: Literal["vanishing", "exploding", "constant", "undefined"]
-
-
-@dataclass(frozen=True)
-class UniversalityClass:
-    """The class of the map near alignment, ``eps' = h + chi eps - amplitude eps^kappa``.
-
-    ``map_singularity`` is ``"smooth"`` (kappa 2, amplitude ``sigma_w^2 q E[phi''^2]/2``),
-    ``"kinked"`` (kappa 3/2, amplitude ``(sqrt 2/(3 pi)) sigma_w^2 sum_i jump_i^2
-    exp(-x_i^2/(2q))``; both times the cross mask moment and, where the length still changes,
-    ``q/q'``), ``"linear"`` (no curvature) or ``"jump"`` (kappa 1/2, always chaotic).
-    ``length_family`` says separately how the length behaves: ``"stable"``, ``"scale-free"``,
-    ``"vanishing"``, ``"diverging"`` (or cycling) or ``"none"``.
-    """
-
-    map_singularity: str
-    kappa: Quantity
-    amplitude: Quantity
-    length_family: str
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """The state layer by layer; index 0 is the start, ``gradient_factor[l]`` belongs to hop l.
-
-    ``gradient_factor[l]`` is the expected ``|dE/dh^l|^2 / |dE/dh^(l+1)|^2`` of the first input and
-    ``gradient_pair_factor[l]`` that of the inner product of both inputs' gradients, for a loss
-    whose gradient is independent of the weights below.
-    """
-
-    q1: Array
-    q2: Array
-    eps: Array
-    gradient_factor: Array
-    gradient_pair_factor: Array
-
-    @property
-    def gradient(self) -> Array:
-        """``|dE/dh^l|^2`` relative to the last layer, one value a layer."""
-        last = np.ones((1, *self.gradient_factor.shape[1:]))
-        backwards = np.concatenate([last, self.gradient_factor[::-1]])
-        return np.asarray(np.cumprod(backwards, axis=0)[::-1])
 
 
 @dataclass(frozen=True)
@@ -557,42 +479,6 @@ class MeanField:
             "length_fixed_points": [p._asdict() for p in self.fixed_points],
         }
         return with_reasons(record)
-
-
-def as_number(name: str, value: Any) -> float:
-    """``value`` as a float; ``InputError`` for text, truth values and what is no number."""
-    if isinstance(value, str | bytes | bool | np.bool_):
-        raise InputError(f"{name} is {value!r}; expected a number")
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name} is {value!r}; expected a number") from None
-
-
-def as_numbers(name: str, values: ArrayLike) -> Array:
-    """``values`` as a float64 array; ``InputError`` for what holds no numbers."""
-    try:
-        array = np.asarray(values)
-        if array.dtype.kind not in "iuf":
-            raise TypeError(array.dtype)
-        return array.astype(float)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} is {values!r}; expected numbers") from None
-
-
-def with_reasons(record: dict[str, Any]) -> dict[str, Any]:
-    """``record`` with ``Undefined`` as None and its reason under ``reasons``, by dotted key."""
-    reasons: dict[str, str] = {}
-
-    def plain(value: Any, path: str) -> Any:
-        if isinstance(value, dict):
-            return {k: plain(v, f"{path}.{k}" if path else k) for k, v in value.items()}
-        if isinstance(value, Undefined):
-            reasons[path] = value.reason
-            return None
-        return value
-
-    return {**plain(record, ""), "reasons": reasons}
 
 
 def propagate(

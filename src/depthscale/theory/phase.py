@@ -17,7 +17,8 @@ from depthscale.answers import InputError
 from depthscale.theory.activation import activation
 from depthscale.theory.gaussian import Array
 from depthscale.theory.kernel import Kernel
-from depthscale.theory.meanfield import CRITICAL, MaskMoments, Masks, MeanField, as_numbers
+from depthscale.theory.meanfield import CRITICAL, MeanField
+from depthscale.theory.records import MaskMoments, Masks, as_numbers
 
 if TYPE_CHECKING:
     import xarray as xr
