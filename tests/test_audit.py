@@ -15,7 +15,7 @@ from torch import nn
 
 from depthscale.answers import InputError
 from depthscale.example import chaotic_mlp
-from depthscale.finite.ensemble import sample_pairs
+from depthscale.finite.pairs import sample_pairs
 from depthscale.practice.audit import Audit, NotTrainable, audit
 from depthscale.practice.data import digits
 from depthscale.practice.diagnosis.prediction import _band

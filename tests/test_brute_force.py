@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from depthscale.finite.ensemble import sample_pairs
+from depthscale.finite.pairs import sample_pairs
 from depthscale.finite.explicit import explicit_pairs
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.meanfield import MeanField, propagate

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from depthscale.answers import InputError, Quantity, Undefined
-    from depthscale.finite.ensemble import PairEnsemble, sample_pairs
+    from depthscale.finite.ensemble import Ensemble, Pair
+    from depthscale.finite.pairs import PairEnsemble, sample_pairs
+    from depthscale.finite.sampled import Sampled
     from depthscale.practice.audit import Audit, NotTrainable, audit
     from depthscale.practice.initialisation import InitReport, critical_init_
     from depthscale.theory.activation import Activation, Kink, activation
@@ -37,6 +39,7 @@ __all__ = [
     "Alignment",
     "Audit",
     "CriticalPoint",
+    "Ensemble",
     "InitReport",
     "InputError",
     "Kink",
@@ -44,8 +47,10 @@ __all__ = [
     "MeanField",
     "Noise",
     "NotTrainable",
+    "Pair",
     "PairEnsemble",
     "Quantity",
+    "Sampled",
     "Trajectory",
     "Transient",
     "Undefined",
@@ -68,7 +73,9 @@ __all__ = [
 
 _ROOMS = {
     "answers": ("InputError", "Quantity", "Undefined"),
-    "finite.ensemble": ("PairEnsemble", "sample_pairs"),
+    "finite.ensemble": ("Ensemble", "Pair"),
+    "finite.pairs": ("PairEnsemble", "sample_pairs"),
+    "finite.sampled": ("Sampled",),
     "practice.audit": ("Audit", "NotTrainable", "audit"),
     "practice.initialisation": ("InitReport", "critical_init_"),
     "theory.activation": ("Activation", "Kink", "activation"),

@@ -1,395 +1,484 @@
-"""Random networks of finite width, sampled exactly in distribution without building weights.
+"""Random networks of finite width, exactly in distribution, without building their weights.
 
-Given the layer below, the units of the next layer are independent: with ``X`` [unit, column] the
-masked activations, ``B`` an orthonormal basis of their span and ``X = B T``,
-
-    Z = W B  has independent N(0, sigma_w^2 / n) entries,   W X = Z T,
-
-and ``W (I - B B^T)`` is independent of everything that the forward pass has seen. So the backward
-pass, given the forward one, is as cheap and as exact:
-
-    W^T Delta = B Z^T Delta + (I - B B^T) U,
-
-the rows of ``U`` being independent ``N(0, (sigma_w^2/n) Delta^T Delta)``. This costs O(width)
-a layer where weights cost O(width^2), and forward and backward pass are not taken as independent.
-Noise on units enters through ``X``, on whole layers through ``W X`` and ``Delta``, both outside the
-weights. Dropped weights are another matter: every unit then has an ``X`` of its own.
-
-Pairs of vectors are carried as in :mod:`depthscale.finite.pairs`.
+See ``hops`` for the law and ``passes`` for the two passes. An ``Ensemble`` is an architecture; its
+``forward`` and ``backward`` draw networks and answer with statistics over them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
-from depthscale.finite.pairs import (
-    Array,
-    activate,
-    as_pair,
-    combine,
-    lengths_and_eps,
-    pair_product,
-    span,
-    starting_pair,
-)
+from depthscale.finite.columns import Array, Chain
+from depthscale.finite.hops import Orthogonal, Untied, Weightless, Weights
+from depthscale.finite.losses import Loss, make_loss
+from depthscale.finite.observe import Watch
+from depthscale.finite.passes import Architecture, Start
+from depthscale.finite.plan import Plan, check_memory, make_plan
+from depthscale.finite.runner import Job, run
+from depthscale.finite.sampled import Sampled
+from depthscale.theory.activation import Activation, activation
+from depthscale.theory.meanfield import MeanField
+from depthscale.theory.records import as_number, as_numbers
 
-if TYPE_CHECKING:
-    import xarray
-
-    from depthscale.theory.meanfield import MeanField
-
-# Numbers in one [net, unit] slab: a dozen slabs are in use at a time, so that they fit a cache of
-# 1 MB, and more nets in one call of numpy no longer save time.
-SLAB = 8192
-
-STARTS = ("drawn", "pinned")
+# Up to so many inputs all pairs are followed, beyond that each with the first.
+ALL_PAIRS = 8
+EXTRAS = ("absolute", "units", "ntk")
+DTYPES = {"double": "float64", "single": "float32"}
+# Two inputs closer than this are carried as their difference, whichever the others are.
+CLOSE = 1e-6
 
 
 @dataclass(frozen=True)
-class PairEnsemble:
-    """What many random networks of one architecture do to one pair of inputs.
+class Pair:
+    """Two inputs of given lengths and misalignment.
 
-    All arrays are ``[net, layer]`` (``lengths``: ``[input, net, layer]``), layer 0 being the start.
+    Args:
+        eps: ``1 - cos``, in 0..2.
+        q1, q2: mean squares ``|x|^2/n``, above 0.
+        start: "pinned": exactly so, in a random direction in every network; "drawn": Gaussian in
+            every unit, as behind a random layer, so that they scatter about these values.
 
-    Attributes:
-        lengths: mean squares ``|h_a|^2 / n`` of the pre-activations of each input.
-        eps: ``1 - cos(h_1, h_2)``, in 0..2; NaN where one of the two vectors is exactly zero, that
-            is, where the network has died.
-        gradient: ``|dE/dh_1^l|^2 / |dE/dh_1^L|^2`` of the first input, total squares over units,
-            for ``E = v . h^L`` with a random ``v`` that is independent of the network.
-        gradient_eps: ``1 - cos(dE/dh_1^l, dE/dh_2^l)`` for that same ``v``; NaN as in ``eps``.
-        widths: number of units of each layer.
-        seed: the seed; net ``i`` of a seed is the same network however many are asked for.
-        method: "sampled" without weights or "explicit" ones.
+    Raises:
+        InputError: with what was given and what is expected.
     """
 
-    lengths: Array
-    eps: Array
-    gradient: Array
-    gradient_eps: Array
+    eps: float
+    q1: float = 1.0
+    q2: float = 1.0
+    start: str = "pinned"
+
+    def __post_init__(self) -> None:
+        for name in ("q1", "q2"):
+            value = as_number(name, getattr(self, name))
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} = {value}: expected a finite mean square above 0")
+        if not 0 <= as_number("eps", self.eps) <= 2:
+            raise InputError(
+                f"eps = {self.eps}: expected 1 - cos, between 0 (equal) and 2 (opposite)"
+            )
+        if self.start not in ("drawn", "pinned"):
+            raise InputError(f"start = {self.start!r}: expected one of drawn, pinned")
+
+    @property
+    def coordinates(self) -> Array:
+        """Of the first vector and of its difference to the second: ``[direction, column]``.
+
+        ``h_1 = a z_1`` and ``h_2 - h_1 = (b - a - b eps) z_1 + b sqrt(eps (2 - eps)) z_2``.
+        """
+        a, b = math.sqrt(self.q1), math.sqrt(self.q2)
+        across = b * math.sqrt(self.eps * (2 - self.eps))
+        return np.array([[a, (b - a) - b * self.eps], [0.0, across]])
+
+
+@dataclass(frozen=True, init=False)
+class Ensemble:
+    """All random networks of one architecture.
+
+    ``h^1 = W^0 x^0 + b^0`` and ``h^{l+1} = skip h^l + W^l x^l + b^l`` with ``x^l = D^l phi(h^l)``,
+    ``W^l ~ N(0, sigma_w^2/n_l)``, ``b^l ~ N(0, sigma_b^2)`` and noise ``D`` of mean 1. Layer 0 are
+    the inputs ``x^0``, unmasked; losses act on ``h^L``.
+
+    Args:
+        activation: anything that ``activation()`` accepts.
+        sigma_w, sigma_b: standard deviations, ``sigma_w > 0``.
+        width: units of every layer, or of each of the ``depth + 1`` layers, the inputs' first.
+        depth: number L of weight layers, at least 1.
+        drop: probability dropped: one number, or one for each of the ``depth - 1`` hidden layers
+            (with ``depth`` numbers the first one is for the inputs).
+        masks: as for ``MeanField``, but for dropped weights, which have no exact law without
+            weights. With more than two inputs, ``overlap(r)`` holds for every pair.
+        skip: coefficient of the residual branch of the hops behind the first.
+        weights: "gaussian", or "orthogonal" (Haar, scaled to the same mean length).
+        tied: False sends gradients back through other weights than the signals went forward: the
+            gradient independence assumption.
+
+    Attributes:
+        layers: one ``MeanField`` for each of the L hops; the first is linear.
+        widths: units of the L + 1 layers.
+
+    Raises:
+        InputError: with what was given and what is expected.
+
+    Example:
+        >>> networks = Ensemble("tanh", sigma_w=1.3, sigma_b=0.3, width=64, depth=5, drop=0.1)
+        >>> result = networks.backward("quadratic", Pair(eps=0.4), nets=200, seed=1)
+        >>> result.mean("eps").shape, result.mean("grad_aa").shape
+        ((1, 6), (2, 5))
+    """
+
+    layers: tuple[MeanField, ...]
     widths: tuple[int, ...]
-    seed: int
-    method: str
+    output: Activation
+    weights: str
+    tied: bool
 
-    @property
-    def length(self) -> Array:
-        """Mean of the two lengths, ``[net, layer]``."""
-        return np.asarray(self.lengths.mean(axis=0))
+    def __init__(
+        self,
+        activation: Any,
+        sigma_w: float,
+        sigma_b: float = 0.0,
+        width: int | Sequence[int] = 256,
+        depth: int = 10,
+        drop: float | Sequence[float] = 0.0,
+        masks: str = "independent",
+        skip: float = 0.0,
+        weights: str = "gaussian",
+        tied: bool = True,
+    ) -> None:
+        phi = _as_activation(activation)
+        depth = whole("depth", depth, 1, "weight layers")
+        widths = list(width) if np.ndim(width) else [width] * (depth + 1)
+        rates = [float(r) for r in as_numbers("drop", drop)] if np.ndim(drop) else None
+        if rates is None:
+            rates = [0.0] + [as_number("drop", drop)] * (depth - 1)
+        elif len(rates) == depth - 1:
+            rates = [0.0, *rates]
+        if len(rates) != depth:
+            raise InputError(
+                f"{len(rates)} drop rates for depth {depth}: expected one number, or one for each"
+                f" of the {depth - 1} hidden layers"
+            )
+        layers = [
+            MeanField(
+                phi if hop else "identity",
+                sigma_w=sigma_w,
+                sigma_b=sigma_b,
+                drop=rate,
+                masks=masks,
+                skip=skip if hop else 0.0,
+            )
+            for hop, rate in enumerate(rates)
+        ]
+        self._set(layers, widths, phi, weights, tied)
 
-    @property
-    def nets(self) -> int:
-        """Number of networks."""
-        return len(self.eps)
-
-    def band(self, field: str, lo: float = 0.05, hi: float = 0.95) -> tuple[Array, Array, Array]:
-        """Quantiles over the networks, layer by layer: ``(low, median, high)``, each ``[layer]``.
-
-        Networks in which the quantity does not exist (a dead one has no ``eps``) are left out; a
-        layer at which no network has it is NaN.
+    @classmethod
+    def of(
+        cls,
+        layers: Sequence[MeanField],
+        widths: Sequence[int],
+        *,
+        weights: str = "gaussian",
+        tied: bool = True,
+    ) -> Self:
+        """An ensemble from one ``MeanField`` a hop: layer 0 are pre-activations, masked as others.
 
         Args:
-            field: "length", "eps", "gradient" or "gradient_eps".
-            lo: lower quantile, in 0..1.
-            hi: upper quantile, in lo..1.
-
-        Raises:
-            InputError: an unknown field, or quantiles out of order.
+            layers: activation, sigma_w, sigma_b, drop, masks and skip of each of the L hops.
+            widths: units of the L + 1 layers.
+            weights, tied: see the class.
 
         Example:
             >>> from depthscale.theory.meanfield import MeanField
-            >>> layers = [MeanField("tanh", sigma_w=1.3, sigma_b=0.3)] * 5
-            >>> low, median, high = sample_pairs(layers, [64] * 6, 1.0, 1.0, 0.5).band("eps")
-            >>> bool(low[5] < median[5] < high[5])
-            True
+            >>> Ensemble.of([MeanField("relu", sigma_w=2**0.5)] * 3, [8, 16, 16, 2]).widths
+            (8, 16, 16, 2)
         """
-        fields = ("length", "eps", "gradient", "gradient_eps")
-        if field not in fields:
-            raise InputError(f"band of {field!r}: there is {', '.join(fields)}")
-        if not 0 <= lo <= hi <= 1:
-            raise InputError(f"band from {lo} to {hi}: expected 0 <= lo <= hi <= 1")
-        values = getattr(self, field)
-        result = np.full((3, values.shape[1]), np.nan)
-        alive = ~np.isnan(values)
-        for layer in np.flatnonzero(alive.any(axis=0)):
-            here = values[alive[:, layer], layer]
-            result[:, layer] = np.quantile(here, [lo, 0.5, hi])
-        return result[0], result[1], result[2]
+        if not layers:
+            raise InputError("no layers were given: expected one MeanField for each hop")
+        result = object.__new__(cls)
+        result._set(list(layers), list(widths), layers[-1].activation, weights, tied)
+        return result
 
-    def to_xarray(self) -> xarray.Dataset:
-        """The record as a Dataset with dimensions ``input``, ``net`` and ``layer``."""
-        import xarray
+    def _set(
+        self,
+        layers: list[MeanField],
+        widths: list[Any],
+        output: Activation,
+        weights: str,
+        tied: bool,
+    ) -> None:
+        sizes = check_layers(layers, widths)
+        for layer in layers:
+            if layer.noise.kind == "weights" and layer.drop > 0:
+                raise InputError(
+                    f"masks = {layer.masks!r}: with dropped weights every unit has masked inputs of"
+                    " its own, which this sampler does not follow; expected noise on units or"
+                    " layers: take depthscale.finite.explicit.explicit_pairs, or"
+                    " masks='independent' for the same limit of large width"
+                )
+        if weights not in ("gaussian", "orthogonal"):
+            raise InputError(f"weights is {weights!r}; expected gaussian or orthogonal")
+        if weights == "orthogonal" and not tied:
+            raise InputError("tied=False is there for Gaussian weights; expected 'gaussian'")
+        for name, value in (
+            ("layers", tuple(layers)),
+            ("widths", sizes),
+            ("output", output),
+            ("weights", weights),
+            ("tied", bool(tied)),
+        ):
+            object.__setattr__(self, name, value)
 
-        about = {
-            "length": "mean square pre-activation, mean of the two inputs",
-            "eps": "one minus the cosine of the two pre-activations",
-            "gradient": "squared gradient norm of the first input over that of the last layer",
-            "gradient_eps": "one minus the cosine of the gradients of the two inputs",
-        }
-        variables: dict[str, Any] = {
-            name: (("net", "layer"), getattr(self, name), {"long_name": text, "units": "1"})
-            for name, text in about.items()
-        }
-        text = {"long_name": "mean square pre-activation of each input", "units": "1"}
-        variables["lengths"] = (("input", "net", "layer"), self.lengths, text)
-        return xarray.Dataset(
-            variables,
-            coords={
-                "input": [1, 2],
-                "net": np.arange(self.nets),
-                "layer": np.arange(len(self.widths)),
-                "width": ("layer", list(self.widths)),
+    @property
+    def depth(self) -> int:
+        """Number L of weight layers."""
+        return len(self.layers)
+
+    def forward(self, inputs: Pair | ArrayLike, nets: int, seed: int = 0, **how: Any) -> Sampled:
+        """Send inputs through ``nets`` random networks.
+
+        Args:
+            inputs: a ``Pair``, or vectors ``[input, unit]``, at least one.
+            nets: number of networks, at least 1.
+            seed: a whole number, at least 0; net ``i`` of a seed is the same network however many
+                are asked for, on any number of processes.
+            how: see ``backward``.
+
+        Returns:
+            Statistics over the networks of ``q``, ``eps``, ``separation`` and what is asked for.
+        """
+        return self._run(None, inputs, nets, seed, **how)
+
+    def backward(
+        self,
+        loss: str | Loss | Callable[[torch.Tensor], torch.Tensor],
+        inputs: Pair | ArrayLike,
+        nets: int,
+        seed: int = 0,
+        **how: Any,
+    ) -> Sampled:
+        """Send inputs through ``nets`` random networks, and the gradient of a loss back.
+
+        Args:
+            loss: "quadratic" ``|h|^2/2``, "readout" ``v . phi(h)``, "linear" ``v . h``, "outputs"
+                (every output by itself, inner products summed over them), "cross_entropy" (give
+                ``labels``), or a function from outputs ``[net, input, unit]`` to one number for
+                each net and input.
+            inputs, nets, seed: see ``forward``.
+            how:
+                ``labels``: for "cross_entropy", one a input.
+                ``observe``: any of "absolute" (``grad_ab_abs``), "units" (averages over units),
+                "ntk"; default "absolute" where there are gradients.
+                ``pairs``: pairs of inputs to follow, from 0; default all of up to 8 inputs, else
+                every input with the first.
+                ``keep``: also return every network's own values.
+                ``precision``: of the units, "double" or "single"; normals have 24 bits in both, and
+                inner products are double.
+                ``engine``: "auto", "weightless" or "explicit".
+                ``device``: "cpu" or "cuda"; another device draws other networks.
+                ``workers``: processes, one thread each.
+                ``checkpoint``: a file; a run that was stopped goes on from there.
+                ``memory``: bytes that may be used, default four fifths of what is free.
+                ``progress``: show a bar; default: on a terminal.
+
+        Raises:
+            InputError: with what was given and what is expected; of requests for more memory than
+                there is, with a setting that fits.
+
+        Source: 1912.09132 for the gradients; the sampler's law is derived in ``hops``.
+        """
+        if loss is None:
+            raise InputError("loss is None; expected a name or a function, or call forward")
+        return self._run(loss, inputs, nets, seed, **how)
+
+    def plan(self, inputs: Pair | ArrayLike, loss: Any = None, **how: Any) -> Plan:
+        """How such a run would be carried out: engine, block size, memory."""
+        return self._job(loss, inputs, 0, **how).plan
+
+    def _run(
+        self,
+        loss: Any,
+        inputs: Pair | ArrayLike,
+        nets: int,
+        seed: int,
+        *,
+        keep: bool = False,
+        workers: int = 1,
+        checkpoint: str | Path | None = None,
+        progress: bool | None = None,
+        memory: int | None = None,
+        **how: Any,
+    ) -> Sampled:
+        nets = whole("nets", nets, 1, "networks")
+        workers = whole("workers", workers, 1, "processes")
+        job = self._job(loss, inputs, seed, **how)
+        self._check_memory(job, nets, keep, workers, memory)
+        path = None if checkpoint is None else Path(checkpoint)
+        outcome = run(job, nets, workers=workers, keep=keep, checkpoint=path, progress=progress)
+        return Sampled(
+            outcome.tally,
+            outcome.trajectories,
+            widths=self.widths,
+            inputs=len(job.start.chain),
+            pairs=job.watch.pairs,
+            to_start=job.to_start,
+            about={
+                "activation": self.output.name,
+                "loss": "" if job.loss is None else job.loss.label,
+                "seed": seed,
+                "engine": job.plan.weights.__name__.lower(),
+                "precision": job.dtype,
+                "device": job.device,
             },
-            attrs={"seed": self.seed, "method": self.method},
         )
 
+    def _job(
+        self,
+        loss: Any,
+        inputs: Pair | ArrayLike,
+        seed: int,
+        *,
+        labels: Sequence[int] | None = None,
+        observe: Sequence[str] | None = None,
+        pairs: Sequence[tuple[int, int]] | None = None,
+        precision: str = "double",
+        engine: str = "auto",
+        device: str = "cpu",
+        to_start: bool = False,
+    ) -> Job:
+        seed = whole("seed", seed, 0)
+        if precision not in DTYPES:
+            raise InputError(f"precision is {precision!r}; expected double or single")
+        if observe is None:
+            observe = () if loss is None else ("absolute",)
+        unknown = set(observe) - set(EXTRAS)
+        if unknown or isinstance(observe, str):
+            raise InputError(f"observe is {observe!r}; expected some of {', '.join(EXTRAS)}")
+        place = _device(device)
+        start = self._start(inputs)
+        count = len(start.chain)
+        made = None if loss is None else make_loss(loss, count, self.widths[-1], labels)
+        kind: type[Weights] = Weightless if self.tied else Untied
+        if self.weights == "orthogonal":
+            kind = Orthogonal
+        architecture = Architecture(self.layers, self.widths, kind, self.output)
+        plan = make_plan(
+            architecture,
+            count,
+            made.copies if made else 0,
+            engine=engine,
+            backward=made is not None,
+            device=place,
+            dtype=getattr(torch, DTYPES[precision]),
+        )
+        return Job(
+            Architecture(self.layers, self.widths, plan.weights, self.output),
+            start,
+            made,
+            Watch(
+                _pairs(pairs, count),
+                absolute="absolute" in observe and made is not None,
+                tangent="ntk" in observe and made is not None,
+            ),
+            plan,
+            seed,
+            statistics="units" in observe,
+            to_start=to_start,
+            device=str(place),
+            dtype=DTYPES[precision],
+        )
 
-def sample_pairs(
-    layers: Sequence[MeanField],
-    widths: Sequence[int],
-    q1: float,
-    q2: float,
-    eps: float,
-    *,
-    nets: int = 64,
-    seed: int = 0,
-    start: str = "drawn",
-) -> PairEnsemble:
-    """Sample what random networks of finite width do to a pair, forwards and backwards.
+    def _start(self, inputs: Pair | ArrayLike) -> Start:
+        """The inputs as columns."""
+        width = self.widths[0]
+        if isinstance(inputs, Pair):
+            check_layers(self.layers, self.widths, pinned=inputs.start == "pinned")
+            return Start(Chain.star(2), inputs.coordinates, inputs.start)
+        vectors = as_numbers("inputs", inputs)
+        if vectors.ndim != 2 or vectors.shape[1] != width or not len(vectors):
+            raise InputError(
+                f"inputs have shape {vectors.shape}: expected a Pair, or vectors [input, unit] of"
+                f" {width} units"
+            )
+        if not np.isfinite(vectors).all():
+            raise InputError("inputs hold NaN or infinite numbers: expected finite ones")
+        sizes = np.sqrt(np.square(vectors).sum(1))
+        unit = vectors / np.where(sizes > 0, sizes, 1)[:, None]
+        squares = np.maximum(0, 2 - 2 * unit @ unit.T)
+        np.fill_diagonal(squares, np.inf)
+        if len(vectors) > 2 and squares.min() < CLOSE:
+            chain = Chain.nearest(squares)
+        else:
+            chain = Chain.star(len(vectors))
+        ordered = vectors[list(chain.order)]
+        parents = np.array(chain.parents)
+        columns = ordered - np.where(parents[:, None] >= 0, ordered[parents], 0)
+        return Start(chain, columns, "given")
 
-    ``h^{l+1} = skip h^l + W D phi(h^l) + b`` with ``W ~ N(0, sigma_w^2/n_l)``,
-    ``b ~ N(0, sigma_b^2)`` and noise ``D`` on the units, or ``skip h^l + D (W phi(h^l) + b)`` with
-    one number ``D`` for the whole layer and input (``masks="layers"``), both in their exact law at
-    any width (see the module).
-    Each network has its own counter-based stream, so the result does not depend on chunks, and the
-    first k of many networks are the networks of ``nets=k``.
+    def _check_memory(
+        self, job: Job, nets: int, keep: bool, workers: int, memory: int | None
+    ) -> None:
+        cells = (self.depth + 1) * (4 * len(job.start.chain) + 7 * len(job.watch.pairs))
+        kept = 16 * nets * cells if keep else 0
+        statistics = min(40_000 * cells, 1 << 28)
+        total = job.plan.bytes * workers + kept + statistics
+        fits = "take fewer workers"
+        if keep and kept > total / 2:
+            fits = f"without keep=True it needs {(total - kept) / 2**30:.3g} GiB"
+        elif workers == 1:
+            fits = (
+                "memory grows in proportion to width and inputs (a width of"
+                f" {max(1, int(max(self.widths) / 2 ** math.ceil(math.log2(total / 1e9))))} would fit"
+                " 1 GB)"
+            )
+        check_memory(total, memory, fits)
 
-    Precision: float64. ``eps`` keeps about 10 digits while ``q eps`` is above 1e-300 (a difference
-    of two stored vectors would lose half its digits at eps = 1e-16 and all at 1e-32);
-    ``gradient_eps`` rests on a difference of slopes and keeps 3 digits at 1e-26.
 
-    Args:
-        layers: one ``MeanField`` for each of the L hops: activation, sigma_w, sigma_b, drop, masks
-            and skip.
-        widths: units of each of the L + 1 pre-activations; equal on both sides of a residual hop.
-        q1: length ``|h|^2/n`` of the first input's pre-activation at layer 0, > 0.
-        q2: the same of the second input.
-        eps: ``1 - cos`` of the two pre-activations at layer 0, in 0..2.
-        nets: number of networks, at least 1.
-        seed: a whole number, at least 0.
-        start: "drawn": layer 0 too is Gaussian in every unit, as behind a random first layer, so it
-            scatters about q1, q2 and eps; "pinned": conditioned on exactly these values, as when
-            they have been measured (needs 2 units).
+_as_activation = activation  # by another name, where an argument has this one
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("torch finds no CUDA device here")
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"device is {name!r}: {error}; expected cpu or cuda") from error
+    return device
+
+
+def _pairs(pairs: Sequence[tuple[int, int]] | None, inputs: int) -> tuple[tuple[int, int], ...]:
+    if pairs is None:
+        if inputs <= ALL_PAIRS:
+            return tuple(combinations(range(inputs), 2))
+        return tuple((0, k) for k in range(1, inputs))
+    chosen = tuple((int(a), int(b)) for a, b in pairs)
+    if any(not (0 <= a < inputs and 0 <= b < inputs) or a == b for a, b in chosen):
+        raise InputError(f"pairs {chosen}: expected two different inputs, from 0 to {inputs - 1}")
+    return chosen
+
+
+def whole(name: str, value: Any, least: int, what: str = "") -> int:
+    """A whole number of at least ``least``; ``InputError`` for anything else."""
+    number = as_number(name, value)
+    if number != math.floor(number) or number < least or not math.isfinite(number):
+        of = f" of {what}" if what else ""
+        raise InputError(f"{name} = {value}: expected a whole number{of}, at least {least}")
+    return int(number)
+
+
+def check_layers(
+    layers: Sequence[MeanField], widths: Sequence[Any], *, pinned: bool = False
+) -> tuple[int, ...]:
+    """The widths as whole numbers.
 
     Raises:
-        InputError: with what was given and what is expected; of dropped weights (DropConnect), for
-            which this law is not exact.
-
-    Source: exact finite-width law, conditioning a Gaussian matrix on its products.
-
-    Example:
-        >>> from depthscale.theory.meanfield import MeanField
-        >>> layers = [MeanField("relu", sigma_w=2**0.5)] * 10
-        >>> sample_pairs(layers, [100] * 11, 1.0, 1.0, 0.5, nets=8).eps.shape
-        (8, 11)
+        InputError: widths that do not fit the layers, or the two inputs of a pinned pair.
     """
-    widths = checked(layers, widths, q1, q2, eps, nets, seed, start)
-    _check_units_share_inputs(layers)
-    record = empty_record(widths, nets, seed, "sampled")
-    streams = [np.random.Generator(np.random.Philox(s)) for s in net_seeds(seed, nets)]
-    together = max(1, SLAB // max(widths))
-    for first in range(0, nets, together):
-        rows = slice(first, min(first + together, nets))
-        draw = _Draw(streams[rows])
-        h = starting_pair(draw.normal(2, widths[0]), q1, q2, eps, start)
-        hops, h = _forward(draw, layers, widths, h, record, rows)
-        _backward(draw, hops, h, record, rows)
-    record.gradient[:] /= record.gradient[:, -1:]
-    return record
-
-
-@dataclass(frozen=True)
-class _Draw:
-    """Draws for several networks at once, each from its own stream: arrays ``[row, net, unit]``."""
-
-    streams: Sequence[np.random.Generator]
-
-    def normal(self, rows: int, width: int) -> Array:
-        out = np.empty((len(self.streams), rows, width))
-        for stream, values in zip(self.streams, out, strict=True):
-            stream.standard_normal(out=values)
-        return out.transpose(1, 0, 2)
-
-    def uniform(self, rows: int, width: int) -> Array:
-        out = np.empty((len(self.streams), rows, width))
-        for stream, values in zip(self.streams, out, strict=True):
-            stream.random(out=values)
-        return out.transpose(1, 0, 2)
-
-
-@dataclass(frozen=True)
-class _Hop:
-    """What the backward pass needs of one hop: see the module for the symbols."""
-
-    basis: Array  # B [column, net, unit below]
-    response: Array  # Z = W B [column, net, unit above]
-    slope: Array  # phi'(h) of the layer below times the noise on its units, as a pair
-    sigma: float  # sigma_w / sqrt(n), the standard deviation of one weight
-    on_layer: Array | None  # noise on the whole branch, as a pair
-    skip: float
-
-
-def _forward(
-    draw: _Draw,
-    layers: Sequence[MeanField],
-    widths: Sequence[int],
-    h: Array,
-    record: PairEnsemble,
-    rows: slice,
-) -> tuple[list[_Hop], Array]:
-    hops = []
-    record.lengths[:, rows, 0], record.eps[rows, 0] = lengths_and_eps(h)
-    for index, layer in enumerate(layers):
-        below, above = widths[index : index + 2]
-        x, slope = activate(layer.activation, h)
-        if layer.noise.kind == "layers":
-            on_units, on_layer = None, _noise(draw, layer, 1)
-        else:
-            on_units, on_layer = _noise(draw, layer, below), None
-        x, slope = _times(on_units, x), _times(on_units, slope)
-        basis, coordinates = span(x)
-        sigma = layer.sigma_w / np.sqrt(below)
-        response = draw.normal(2, above) * sigma
-        branch = combine(response, coordinates)
-        if layer.sigma_b > 0:
-            branch[0] += layer.sigma_b * draw.normal(1, above)[0]
-        branch = _times(on_layer, branch)
-        h = layer.skip * h + branch if layer.skip else branch
-        hops.append(_Hop(basis, response, slope, sigma, on_layer, layer.skip))
-        record.lengths[:, rows, index + 1], record.eps[rows, index + 1] = lengths_and_eps(h)
-    return hops, h
-
-
-def _backward(
-    draw: _Draw, hops: Sequence[_Hop], last: Array, record: PairEnsemble, rows: slice
-) -> None:
-    # One readout v for both inputs: mean v, no difference.
-    delta = np.zeros_like(last)
-    delta[0] = draw.normal(1, last.shape[2])[0]
-    for index in range(len(hops), -1, -1):
-        lengths, record.gradient_eps[rows, index] = lengths_and_eps(delta)
-        record.gradient[rows, index] = lengths[0] * delta.shape[2]
-        if index == 0:
-            return
-        hop = hops[index - 1]
-        above = _times(hop.on_layer, delta)
-        _, factor = span(above)
-        unseen = combine(draw.normal(2, hop.basis.shape[2]) * hop.sigma, factor)
-        seen = np.vecdot(hop.response[:, None], above[None])
-        seen -= np.vecdot(hop.basis[:, None], unseen[None])
-        unseen += combine(hop.basis, seen)
-        through = pair_product(hop.slope, unseen)
-        delta = hop.skip * delta + through if hop.skip else through
-
-
-def _times(noise: Array | None, pair: Array) -> Array:
-    return pair if noise is None else pair_product(noise, pair)
-
-
-def _noise(draw: _Draw, layer: MeanField, width: int) -> Array | None:
-    """Factors ``D`` of mean 1 of the two inputs as a pair, None where there is no noise."""
-    noise, drop = layer.noise, layer.drop
-    if drop == 0:
-        return None
-    if noise.kind == "gaussian":
-        first, other = draw.normal(2, width)
-        second = noise.overlap * first + math.sqrt(1 - noise.overlap**2) * other
-        pair = as_pair(first, second) * math.sqrt(drop / (1 - drop))
-        pair[0] += 1
-        return pair
-    one_mask = noise.clean or noise.overlap == 1
-    rows = 1 if one_mask else 2 if noise.overlap == 0 else 3
-    uniform = draw.uniform(rows, width)
-    kept = (uniform[:2] >= drop) / (1 - drop)
-    if noise.overlap == 1:
-        return kept
-    first, second = (kept[0], np.ones_like(kept[0])) if noise.clean else kept
-    if rows == 3:
-        second = np.where(uniform[2] < noise.overlap, first, second)
-    return as_pair(first, second)
-
-
-def _check_units_share_inputs(layers: Sequence[MeanField]) -> None:
-    for layer in layers:
-        if layer.noise.kind == "weights" and layer.drop > 0:
-            raise InputError(
-                f"masks = {layer.masks!r}: with dropped weights every unit has masked inputs of its"
-                " own, which this sampler does not follow; expected noise on units or layers:"
-                " take depthscale.finite.explicit.explicit_pairs, or masks='independent' for the"
-                " same limit of large width"
-            )
-
-
-def net_seeds(seed: int, nets: int) -> list[np.random.SeedSequence]:
-    """One independent seed a network."""
-    return np.random.SeedSequence(seed).spawn(nets)
-
-
-def empty_record(widths: tuple[int, ...], nets: int, seed: int, method: str) -> PairEnsemble:
-    """A record of the right shapes to be filled."""
-    shape = (nets, len(widths))
-    return PairEnsemble(
-        lengths=np.empty((2, *shape)),
-        eps=np.empty(shape),
-        gradient=np.empty(shape),
-        gradient_eps=np.empty(shape),
-        widths=widths,
-        seed=seed,
-        method=method,
-    )
-
-
-def checked(
-    layers: Sequence[MeanField],
-    widths: Sequence[int],
-    q1: float,
-    q2: float,
-    eps: float,
-    nets: int,
-    seed: int,
-    start: str,
-) -> tuple[int, ...]:
-    """The widths as whole numbers, or an InputError about any argument that cannot be used."""
     if not layers:
         raise InputError("no layers were given: expected one MeanField for each hop")
     if len(widths) != len(layers) + 1:
         raise InputError(
             f"{len(widths)} widths for {len(layers)} hops: expected {len(layers) + 1}, one for"
-            " each pre-activation, the first one included"
+            " each layer, the first one's before all"
         )
-    least = 2 if start == "pinned" else 1
-    for layer, below, above in zip(layers, widths[:-1], widths[1:], strict=True):
+    least = 2 if pinned else 1
+    numbers = [as_number("width", width) for width in widths]
+    if any(n != math.floor(n) or n < 1 for n in numbers) or numbers[0] < least:
+        raise InputError(f"widths {list(widths)}: expected whole numbers, the first >= {least}")
+    for layer, below, above in zip(layers, widths, widths[1:], strict=False):
         if layer.skip and below != above:
             raise InputError(
-                f"widths {below} and {above} on the two sides of a hop with skip = {layer.skip:g}:"
-                " expected equal ones, a residual branch adds unit to unit"
+                f"widths {below} and {above} around a hop with skip = {layer.skip}: expected equal"
+                " ones, since the branch is added unit to unit"
             )
-    if any(int(n) != n for n in widths) or widths[0] < least or min(widths) < 1:
-        raise InputError(f"widths {list(widths)}: expected whole numbers, the first >= {least}")
-    for name, q in (("q1", q1), ("q2", q2)):
-        if not (np.isfinite(q) and q > 0):
-            raise InputError(f"{name} = {q}: expected a finite mean square above 0")
-    if not 0 <= eps <= 2:
-        raise InputError(f"eps = {eps}: expected 1 - cos, between 0 (equal) and 2 (opposite)")
-    if int(nets) != nets or nets < 1:
-        raise InputError(f"nets = {nets}: expected a whole number, at least 1")
-    if int(seed) != seed or seed < 0:
-        raise InputError(f"seed = {seed}: expected a whole number, at least 0")
-    if start not in STARTS:
-        raise InputError(f"start = {start!r}: expected one of {', '.join(STARTS)}")
-    return tuple(int(n) for n in widths)
+    return tuple(int(n) for n in numbers)

@@ -12,13 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from depthscale.answers import InputError
-from depthscale.finite.ensemble import (
-    PairEnsemble,
-    checked,
-    empty_record,
-    net_seeds,
-)
-from depthscale.finite.pairs import Array, starting_pair
+from depthscale.finite.columns import Array
+from depthscale.finite.ensemble import Pair, check_layers, whole
+from depthscale.finite.pairs import PairEnsemble
 
 if TYPE_CHECKING:
     from depthscale.theory.meanfield import MeanField
@@ -57,18 +53,23 @@ def explicit_pairs(
         >>> explicit_pairs([MeanField("tanh", sigma_w=1.2)] * 3, [50] * 4, 1.0, 1.0, 0.1).nets
         64
     """
-    widths = checked(layers, widths, q1, q2, eps, nets, seed, start)
+    pair = Pair(eps, q1, q2, start)
+    widths = check_layers(layers, widths, pinned=start == "pinned")
+    nets, seed = whole("nets", nets, 1), whole("seed", seed, 0)
     shapes = list(zip(widths[1:], widths[:-1], strict=True))
     if weights is not None and any([w.shape for w in net] != shapes for net in weights[:nets]):
         raise InputError(f"weights: expected matrices of the shapes {shapes} for every network")
-    record = empty_record(widths, nets, seed, "explicit")
-    for net, net_seed in enumerate(net_seeds(seed, nets)):
+    empty = (np.empty((nets, len(widths))) for _ in range(3))
+    record = PairEnsemble(np.empty((2, nets, len(widths))), *empty, widths, seed, "explicit")
+    for net, net_seed in enumerate(np.random.SeedSequence(seed).spawn(nets)):
         # Not the sampler's generator: the two must not share their randomness in a comparison.
-        stream = np.random.Generator(np.random.SFC64(net_seed))
+        stream = np.random.Generator(np.random.PCG64(net_seed))
         drawn = [stream.standard_normal(s) for s in shapes] if weights is None else weights[net]
-        normal = stream.standard_normal((2, 1, widths[0]))
-        mean, half = starting_pair(normal, q1, q2, eps, start)[:, 0]
-        _run(stream, layers, drawn, [mean + half, mean - half], record, net)
+        directions = stream.standard_normal((2, widths[0]))
+        if start == "pinned":
+            directions = np.linalg.qr(directions.T)[0].T * np.sqrt(widths[0])
+        first, step = pair.coordinates.T @ directions
+        _run(stream, layers, drawn, [first, first + step], record, net)
     record.gradient[:] /= record.gradient[:, -1:]
     return record
 

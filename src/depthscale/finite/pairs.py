@@ -1,141 +1,191 @@
-"""Arithmetic of a pair of vectors that may agree in all their digits.
-
-A pair of vectors is carried as its mean and half its difference, ``a = mean + half`` and
-``b = mean - half`` (arrays ``[2, net, unit]`` throughout). Weights act on both alike, so a
-difference of any size is followed with its own relative precision, and ``eps = 1 - cos`` keeps its
-digits where the two vectors agree in all of theirs.
-"""
+"""Every network's own path of a pair: lengths, misalignment and gradients, layer by layer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from depthscale.answers import InputError
+from depthscale.finite.columns import Array
+from depthscale.finite.ensemble import Ensemble, Pair
+from depthscale.finite.streaming import plain
 
 if TYPE_CHECKING:
-    from depthscale.theory.activation import Activation
+    import xarray
 
-Array = NDArray[np.float64]
-
-# Below this half-difference phi'(mean) half is closer to the difference of two activations than
-# their subtraction is: it errs by half^2/6 times phi'''/phi', subtraction by 1e-16/half.
-LINEAR_BELOW = 1e-5
+    from depthscale.theory.meanfield import MeanField
 
 
-def activate(phi: Activation, h: Array) -> tuple[Array, Array]:
-    """Activation and slope of a pair: ``phi(h)`` and ``phi'(h)`` as (mean, half difference).
+@dataclass(frozen=True)
+class PairEnsemble:
+    """What many random networks of one architecture do to one pair of inputs.
 
-    Half the difference ``phi(m + d) - phi(m - d)`` is taken as ``phi'(m) d`` where ``|d|`` is below
-    ``LINEAR_BELOW`` scales of ``phi`` and no break of it lies within ``m - |d| .. m + |d|``.
+    All arrays are ``[net, layer]`` (``lengths``: ``[input, net, layer]``), layer 0 being the start.
+
+    Attributes:
+        lengths: mean squares ``|h_a|^2 / n`` of the pre-activations of each input.
+        eps: ``1 - cos(h_1, h_2)``, in 0..2; NaN where one of the two vectors is exactly zero, that
+            is, where the network has died.
+        gradient: ``|dE/dh_1^l|^2 / |dE/dh_1^L|^2`` of the first input, total squares over units,
+            for ``E = v . h^L`` with a random ``v`` that is independent of the network.
+        gradient_eps: ``1 - cos(dE/dh_1^l, dE/dh_2^l)`` for that same ``v``; NaN as in ``eps``.
+        widths: number of units of each layer.
+        seed: the seed; net ``i`` of a seed is the same network however many are asked for.
+        method: "sampled" without weights or "explicit" ones.
     """
-    mean, half = h
-    first, second = mean + half, mean - half
-    x = as_pair(phi(first), phi(second))
-    slope = as_pair(phi.derivative(first), phi.derivative(second))
-    linear = np.abs(half) < LINEAR_BELOW * min(1.0, phi.scale)
-    if linear.any():
-        for place in (*phi.breaks, *phi.jumps):
-            linear &= np.abs(mean - place) > np.abs(half)
-        x[1][linear] = phi.derivative(mean[linear]) * half[linear]
-    return x, slope
+
+    lengths: Array
+    eps: Array
+    gradient: Array
+    gradient_eps: Array
+    widths: tuple[int, ...]
+    seed: int
+    method: str
+
+    @property
+    def length(self) -> Array:
+        """Mean of the two lengths, ``[net, layer]``."""
+        return np.asarray(self.lengths.mean(axis=0))
+
+    @property
+    def nets(self) -> int:
+        """Number of networks."""
+        return len(self.eps)
+
+    def band(self, field: str, lo: float = 0.05, hi: float = 0.95) -> tuple[Array, Array, Array]:
+        """Quantiles over the networks, layer by layer: ``(low, median, high)``, each ``[layer]``.
+
+        Networks in which the quantity does not exist (a dead one has no ``eps``) are left out; a
+        layer at which no network has it is NaN.
+
+        Args:
+            field: "length", "eps", "gradient" or "gradient_eps".
+            lo: lower quantile, in 0..1.
+            hi: upper quantile, in lo..1.
+
+        Raises:
+            InputError: an unknown field, or quantiles out of order.
+
+        Example:
+            >>> from depthscale.theory.meanfield import MeanField
+            >>> layers = [MeanField("tanh", sigma_w=1.3, sigma_b=0.3)] * 5
+            >>> low, median, high = sample_pairs(layers, [64] * 6, 1.0, 1.0, 0.5).band("eps")
+            >>> bool(low[5] < median[5] < high[5])
+            True
+        """
+        fields = ("length", "eps", "gradient", "gradient_eps")
+        if field not in fields:
+            raise InputError(f"band of {field!r}: there is {', '.join(fields)}")
+        if not 0 <= lo <= hi <= 1:
+            raise InputError(f"band from {lo} to {hi}: expected 0 <= lo <= hi <= 1")
+        values = getattr(self, field)
+        result = np.full((3, values.shape[1]), np.nan)
+        alive = ~np.isnan(values)
+        for layer in np.flatnonzero(alive.any(axis=0)):
+            here = values[alive[:, layer], layer]
+            result[:, layer] = np.quantile(here, [lo, 0.5, hi])
+        return result[0], result[1], result[2]
+
+    def to_xarray(self) -> xarray.Dataset:
+        """The record as a Dataset with dimensions ``input``, ``net`` and ``layer``."""
+        import xarray
+
+        about = {
+            "length": "mean square pre-activation, mean of the two inputs",
+            "eps": "one minus the cosine of the two pre-activations",
+            "gradient": "squared gradient norm of the first input over that of the last layer",
+            "gradient_eps": "one minus the cosine of the gradients of the two inputs",
+        }
+        variables: dict[str, Any] = {
+            name: (("net", "layer"), getattr(self, name), {"long_name": text, "units": "1"})
+            for name, text in about.items()
+        }
+        text = {"long_name": "mean square pre-activation of each input", "units": "1"}
+        variables["lengths"] = (("input", "net", "layer"), self.lengths, text)
+        return xarray.Dataset(
+            variables,
+            coords={
+                "input": [1, 2],
+                "net": np.arange(self.nets),
+                "layer": np.arange(len(self.widths)),
+                "width": ("layer", list(self.widths)),
+            },
+            attrs={"seed": self.seed, "method": self.method},
+        )
 
 
-def as_pair(first: Array, second: Array) -> Array:
-    """Two vectors as their mean and half their difference."""
-    pair = np.empty((2, *first.shape))
-    np.add(first, second, out=pair[0])
-    np.subtract(first, second, out=pair[1])
-    pair *= 0.5
-    return pair
+def sample_pairs(
+    layers: Sequence[MeanField],
+    widths: Sequence[int],
+    q1: float,
+    q2: float,
+    eps: float,
+    *,
+    nets: int = 64,
+    seed: int = 0,
+    start: str = "drawn",
+) -> PairEnsemble:
+    """Sample what random networks of finite width do to a pair, forwards and backwards.
 
+    ``h^{l+1} = skip h^l + W D phi(h^l) + b`` with ``W ~ N(0, sigma_w^2/n_l)``,
+    ``b ~ N(0, sigma_b^2)`` and noise ``D`` on the units, or ``skip h^l + D (W phi(h^l) + b)`` with
+    one number ``D`` for the whole layer and input (``masks="layers"``), both in their exact law at
+    any width (see the module).
+    The first k of many networks are the networks of ``nets=k``. For statistics of more networks
+    than are to be kept, other losses and more inputs see ``Ensemble``.
 
-def pair_product(left: Array, right: Array) -> Array:
-    """Unit-by-unit product of two pairs, ``(m + d)(m' + d')`` and ``(m - d)(m' - d')``, as a pair.
+    Precision: float64. ``eps`` keeps about 10 digits while ``q eps`` is above 1e-300 (a difference
+    of two stored vectors would lose half its digits at eps = 1e-16 and all at 1e-32);
+    ``gradient_eps`` rests on a difference of slopes.
 
-    A ``left`` of one row is the same vector for both.
+    Args:
+        layers: one ``MeanField`` for each of the L hops: activation, sigma_w, sigma_b, drop, masks
+            and skip.
+        widths: units of each of the L + 1 pre-activations; equal on both sides of a residual hop.
+        q1: length ``|h|^2/n`` of the first input's pre-activation at layer 0, > 0.
+        q2: the same of the second input.
+        eps: ``1 - cos`` of the two pre-activations at layer 0, in 0..2.
+        nets: number of networks, at least 1.
+        seed: a whole number, at least 0.
+        start: "drawn": layer 0 too is Gaussian in every unit, as behind a random first layer, so it
+            scatters about q1, q2 and eps; "pinned": conditioned on exactly these values, as when
+            they have been measured (needs 2 units).
+
+    Raises:
+        InputError: with what was given and what is expected; of dropped weights (DropConnect), for
+            which this law is not exact.
+
+    Source: exact finite-width law, conditioning a Gaussian matrix on its products.
+
+    Example:
+        >>> from depthscale.theory.meanfield import MeanField
+        >>> layers = [MeanField("relu", sigma_w=2**0.5)] * 10
+        >>> sample_pairs(layers, [100] * 11, 1.0, 1.0, 0.5, nets=8).eps.shape
+        (8, 11)
     """
-    if len(left) == 1:
-        return np.asarray(left * right)
-    product: Array = left[0] * right
-    product += left[1] * right[::-1]
-    return product
-
-
-def orthonormal(columns: Array) -> tuple[Array, Array]:
-    """Orthonormal basis and coordinates of vectors: ``x_k = sum_j basis_j coordinates[j, k]``.
-
-    Gram-Schmidt, run twice, which is enough for orthogonality to rounding unless the second run too
-    takes more than half away: then the vector lies in the span of the earlier ones and gets a zero
-    column (a rounding error that survives is as good a direction, with a coordinate as small).
-    Shapes: columns and basis ``[column, net, unit]``, coordinates ``[column, column, net]``.
-    """
-    count, nets, _ = columns.shape
-    basis = np.zeros_like(columns)
-    coordinates = np.zeros((count, count, nets))
-    for k in range(count):
-        rest = columns[k]
-        size = np.sqrt(np.vecdot(rest, rest))
-        for _ in range(2 if k else 0):
-            before = size
-            for j in range(k):
-                along = np.vecdot(basis[j], rest)
-                coordinates[j, k] += along
-                rest = rest - along[:, None] * basis[j]
-            size = np.sqrt(np.vecdot(rest, rest))
-        if k:
-            size[size < before / 2] = 0
-        coordinates[k, k] = size
-        there = size > 0
-        inverse = np.divide(1, size, out=np.zeros_like(size), where=there)
-        np.multiply(rest, inverse[:, None], out=basis[k])
-    return basis, coordinates
-
-
-def span(pair: Array) -> tuple[Array, Array]:
-    """Orthonormal basis and coordinates of a pair, where a vector that is zero is exactly so.
-
-    A dead input leaves ``half = -mean`` or ``half = mean``, and the coordinates say the same.
-    """
-    basis, coordinates = orthonormal(pair)
-    for sign in (1, -1):
-        dead = ~np.any(pair[0] + sign * pair[1], axis=-1)
-        coordinates[:, 1, dead] = -sign * coordinates[:, 0, dead]
-    return basis, coordinates
-
-
-def combine(vectors: Array, coordinates: Array) -> Array:
-    """``sum_j vectors_j coordinates[j, k]`` for every k: ``[k, net, unit]``."""
-    result: Array = vectors[0] * coordinates[0][:, :, None]
-    for j in range(1, len(vectors)):
-        result += vectors[j] * coordinates[j][:, :, None]
-    return result
-
-
-def lengths_and_eps(pair: Array) -> tuple[Array, Array]:
-    """Mean squares of the two vectors, ``[2, net]``, and ``eps = 1 - cos``, ``[net]``.
-
-    ``eps = |a/|a| - b/|b||^2 / 2``, where ``a/|a| - b/|b| = d (1/|a| + 1/|b|) - m (1/|b| - 1/|a|)``
-    and the last difference is ``4 m.d / (|a| |b| (|a| + |b|))``: nothing cancels.
-    """
-    mean, half = pair
-    first, second = mean + half, mean - half
-    squares = np.stack([np.vecdot(first, first), np.vecdot(second, second)])
-    a, b = np.sqrt(squares)
-    product = a * b
-    alive = product > 0
-    inverse = np.divide(1, product, out=np.full_like(product, np.nan), where=alive)
-    tilt = 4 * np.vecdot(mean, half) * inverse / np.where(alive, a + b, 1)
-    gap = half * ((a + b) * inverse)[:, None] - mean * tilt[:, None]
-    return squares / pair.shape[2], np.vecdot(gap, gap) / 2
-
-
-def starting_pair(normal: Array, q1: float, q2: float, eps: float, start: str) -> Array:
-    """Layer 0 of the given law from two standard normal vectors ``[2, net, unit]``."""
-    if start == "pinned":
-        normal = orthonormal(normal)[0] * np.sqrt(normal.shape[2])
-    a, b = np.sqrt(q1), np.sqrt(q2)
-    across = b * np.sqrt(eps * (2 - eps))
-    # h_1 = a z_1 and h_2 = b (1 - eps) z_1 + across z_2; a - b (1 - eps) without cancellation.
-    coordinates = np.array([[a + b * (1 - eps), (a - b) + b * eps], [across, -across]]) / 2
-    return combine(normal, coordinates[:, :, None])
+    ensemble = Ensemble.of(layers, widths)
+    pair = Pair(eps, q1, q2, start)
+    run = ensemble.backward(
+        "linear",
+        pair,
+        nets,
+        seed,
+        keep=True,
+        to_start=True,
+        observe=(),
+        engine="weightless",
+        progress=False,
+    )
+    sign, log = (values[:, 0] for values in run.trajectories["delta_aa"])
+    return PairEnsemble(
+        lengths=np.moveaxis(run.values("q"), 1, 0),
+        eps=run.values("eps")[:, 0],
+        gradient=plain(sign, log - log[:, -1:]),
+        gradient_eps=run.values("delta_eps")[:, 0],
+        widths=ensemble.widths,
+        seed=seed,
+        method="sampled",
+    )

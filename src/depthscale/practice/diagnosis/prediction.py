@@ -272,7 +272,7 @@ def _bands(
     seed: int,
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
     """Return the 90 % bands of random networks, pinned to the measured first layer."""
-    from depthscale.finite.ensemble import sample_pairs
+    from depthscale.finite.pairs import sample_pairs
 
     if nets < 2 or min(widths) < 2:
         return {}, 0

@@ -1,0 +1,92 @@
+"""Random numbers of one block of networks, from its own counter-based seed.
+
+A block has a forward and a backward stream. The forward one can be set back to any earlier point,
+so that a stretch of layers can be drawn a second time instead of being kept in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Normals that are made together: their six work arrays of float32 fit a cache of 1 MB.
+PIECE = 1 << 16
+
+
+class Draws:
+    """A stream of random numbers on a device.
+
+    On the CPU normals are float32 by Box and Muller's method from the bits of SFC64, through
+    numpy's vectorised logarithm, sine and cosine (a third faster than torch's own); they end at 6.6
+    standard deviations. On other devices they are torch's.
+
+    Args:
+        seed: of this stream.
+        device: where the numbers are wanted.
+    """
+
+    def __init__(self, seed: np.random.SeedSequence, device: torch.device) -> None:
+        self._bits = np.random.SFC64(seed)
+        self._small = np.random.Generator(self._bits)
+        self._device = device
+        self._remote: torch.Generator | None = None
+        if device.type != "cpu":
+            low, high = (int(word) for word in seed.generate_state(2, np.uint32))
+            self._remote = torch.Generator(device).manual_seed((high << 32 | low) >> 1)
+        self._normals = torch.empty(PIECE)
+        self._radius, self._angle = torch.empty((2, PIECE // 2))
+
+    @property
+    def state(self) -> tuple[Any, Tensor | None]:
+        """Where the stream stands; assign it to go back there."""
+        return self._bits.state, None if self._remote is None else self._remote.get_state()
+
+    @state.setter
+    def state(self, value: tuple[Any, Tensor | None]) -> None:
+        self._bits.state, remote = value
+        if self._remote is not None and remote is not None:
+            self._remote.set_state(remote)
+
+    def normals(self, out: Tensor) -> Tensor:
+        """Fill a contiguous tensor with independent standard normal numbers."""
+        if self._remote is not None:
+            return out.normal_(generator=self._remote)
+        for piece in out.view(-1).split(PIECE):
+            if piece.dtype == torch.float32:
+                self._fill(piece)
+            else:
+                piece.copy_(self._fill(self._normals[: len(piece)]))
+        return out
+
+    def _fill(self, out: Tensor) -> Tensor:
+        """``sqrt(-2 ln u) cos(v)`` and ``sqrt(-2 ln u) sin(v)``, u in (0, 1], v in [-pi, pi)."""
+        half = (len(out) + 1) // 2
+        bits = torch.from_numpy(self._bits.random_raw(half).view(np.int32)).view(2, half)
+        radius, angle = self._radius[:half], self._angle[:half]
+        radius.copy_(bits[0]).abs_().mul_(2.0**-31).add_(2.0**-33)
+        np.log(radius.numpy(), out=radius.numpy())
+        radius.mul_(-2.0).clamp_(min=0.0).sqrt_()
+        angle.copy_(bits[1]).mul_(math.pi * 2.0**-31)
+        first, second = out[:half], out[half:]
+        np.cos(angle.numpy(), out=first.numpy())
+        np.sin(angle[: len(second)].numpy(), out=second.numpy())
+        first.mul_(radius)
+        second.mul_(radius[: len(second)])
+        return out
+
+    def uniforms(self, *shape: int) -> Tensor:
+        """Independent numbers, uniform in [0, 1), float64."""
+        if self._remote is not None:
+            out = torch.empty(shape, device=self._device, dtype=torch.float64)
+            return out.uniform_(generator=self._remote)
+        return torch.from_numpy(self._small.random(shape))
+
+    def counts(self, total: int, chances: Sequence[float], nets: int) -> NDArray[np.int64]:
+        """How many of ``total`` units fall into each category: ``[category, net]``, multinomial."""
+        return np.ascontiguousarray(self._small.multinomial(total, chances, size=nets).T)

@@ -1,0 +1,200 @@
+"""From the trace of a block to its observables, as signs and logarithms of their sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from depthscale.finite.columns import Array
+from depthscale.finite.passes import Architecture, Trace
+from depthscale.finite.streaming import signed_log
+
+Signed = tuple[Array, Array]
+
+
+class Observable(NamedTuple):
+    """What an observable is: its dimensions behind ``net``, and in words."""
+
+    dims: tuple[str, str]
+    text: str
+    positive: bool = True
+
+
+OBSERVABLES = {
+    "q": Observable(("input", "layer"), "mean square pre-activation |h|^2/n"),
+    "eps": Observable(("pair", "layer"), "one minus the cosine of two pre-activations"),
+    "separation": Observable(("pair", "layer"), "mean square difference |h_a - h_b|^2/n"),
+    "activation_mean": Observable(
+        ("input", "hop"), "mean of phi(h) over units, before noise", False
+    ),
+    "activation_square": Observable(("input", "hop"), "mean square of phi(h), before noise"),
+    "zero_share": Observable(("input", "hop"), "share of units with phi(h) = 0, before noise"),
+    "delta_aa": Observable(("input", "layer"), "squared norm of dE/dh"),
+    "delta_eps": Observable(("pair", "layer"), "one minus the cosine of dE_a/dh and dE_b/dh"),
+    "grad_aa": Observable(("input", "hop"), "squared norm of dE_a/dW"),
+    "grad_ab": Observable(("pair", "hop"), "inner product of dE_a/dW and dE_b/dW", False),
+    "grad_ab_abs": Observable(("pair", "hop"), "sum of |dE_a/dw dE_b/dw| over the weights w"),
+    "grad_cos": Observable(("pair", "hop"), "cosine of dE_a/dW and dE_b/dW", False),
+    "ntk_aa": Observable(("input", "total"), "tangent kernel of an input with itself"),
+    "ntk_ab": Observable(("pair", "total"), "tangent kernel of two inputs", False),
+}
+
+ALWAYS = ("q", "eps", "separation")
+BACKWARD = ("delta_aa", "delta_eps", "grad_aa", "grad_ab", "grad_cos")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What of a trace becomes observables.
+
+    Attributes:
+        pairs: the pairs of inputs that are followed.
+        absolute: whether sums of absolute values are observed.
+        tangent: whether the neural tangent kernel is.
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    absolute: bool
+    tangent: bool
+
+    def observables(self, trace: Trace, architecture: Architecture) -> dict[str, Signed]:
+        """Every observable as ``(sign, log_abs)``, each ``[net, *its dims]``."""
+        forward = _Family(trace, trace.h, trace.h_log)
+        widths = np.array(architecture.widths)
+        found = {
+            "q": forward.squares(np.log(widths)),
+            "eps": forward.misalignments(self.pairs),
+            "separation": forward.separations(self.pairs, np.log(widths)),
+        }
+        for name, values in trace.units.items():
+            power = {"activation_mean": 1, "activation_square": 2, "zero_share": 0}[name]
+            sign, log = signed_log(np.array(values))
+            found[name] = _by_net(sign, log + power * np.array(trace.x_log)[:, None])
+        if trace.above:
+            found |= self._gradients(trace, architecture)
+        return found
+
+    def _gradients(self, trace: Trace, architecture: Architecture) -> dict[str, Signed]:
+        delta = _Family(trace, trace.delta[::-1], trace.delta_log[::-1])
+        depth = architecture.depth
+        above = _Family(trace, trace.above[::-1], trace.delta_log[:depth][::-1])
+        below = _Family(trace, trace.x, trace.x_log)
+        found = {
+            "delta_aa": delta.squares(),
+            "delta_eps": delta.misalignments(self.pairs),
+        }
+        deltas = above.products()
+        signals = below.products() - np.array(trace.bias)[:, None, None] ** 2
+        diagonal = np.arange(signals.shape[1])
+        signals[:, diagonal, diagonal] = np.maximum(signals[:, diagonal, diagonal], 0.0)
+        gradients = deltas * signals
+        log = 2 * (above.log + below.log)[:, None, None]
+        sign, size = signed_log(gradients)
+        size += log
+        found["grad_aa"] = _by_net(sign[:, diagonal, diagonal], size[:, diagonal, diagonal])
+        found["grad_ab"] = _by_net(*self._of_pairs(sign, size))
+        norms = np.sqrt(np.einsum("laar->lar", deltas) * np.einsum("laar->lar", signals))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cosines = gradients / (norms[:, :, None] * norms[:, None])
+        found["grad_cos"] = _by_net(*self._of_pairs(*signed_log(cosines)))
+        if self.absolute:
+            sums = np.array(trace.delta_abs[::-1]) * np.array(trace.x_abs)
+            sign_abs, size_abs = signed_log(sums)
+            found["grad_ab_abs"] = _by_net(*self._of_pairs(sign_abs, size_abs + log))
+        if self.tangent:
+            layers = architecture.layers
+            fan = np.array(
+                [y.sigma_w**2 / n for y, n in zip(layers, architecture.widths, strict=False)]
+            )
+            bias = np.array([layer.sigma_b**2 for layer in layers])
+            signals *= np.exp(2 * below.log)[:, None, None]
+            parts = deltas * (fan[:, None, None, None] * signals + bias[:, None, None, None])
+            kernel, top = _scaled_sum(parts, 2 * above.log)
+            sign, size = signed_log(kernel)
+            size += top
+            found["ntk_aa"] = _by_net(*(v[diagonal, diagonal][None] for v in (sign, size)))
+            found["ntk_ab"] = _by_net(*self._of_pairs(sign[None], size[None]))
+        return found
+
+    def _of_pairs(self, *values: Array) -> list[Array]:
+        first, second = np.array(self.pairs, dtype=int).reshape(-1, 2).T
+        return [v[:, first, second] for v in values]
+
+
+def _scaled_sum(parts: Array, log: Array) -> tuple[Array, Array]:
+    """``sum_l parts_l exp(log_l)`` as a factor and the logarithm of a scale, ``[net]``."""
+    top = log.max(axis=0)
+    return np.einsum("labr,lr->abr", parts, np.exp(log - top)), top
+
+
+class _Family:
+    """Vectors of all layers in their coordinates.
+
+    Args:
+        trace: for the chain.
+        coordinates: ``[layer][direction, column, net]``, a multiple of the chain's columns.
+        log: ``[layer][net]``, of their scale.
+    """
+
+    def __init__(self, trace: Trace, coordinates: Sequence[Array], log: Sequence[Array]) -> None:
+        most = max(len(values) for values in coordinates)
+        padded = [np.pad(v, ((0, most - len(v)), (0, 0), (0, 0))) for v in coordinates]
+        inputs = len(trace.chain)
+        stacked = np.array(padded)
+        layers, directions, columns, nets = stacked.shape
+        # [layer, direction, copy, column, net] -> [layer, direction of any copy, column, net]
+        split = stacked.reshape(layers, directions, columns // inputs, inputs, nets)
+        self.columns = split.reshape(layers, -1, inputs, nets)
+        self.sums = trace.chain.sums
+        self.vectors = np.einsum("ljkr,kv->ljvr", self.columns, self.sums)
+        self.log = np.array(log)
+
+    def squares(self, log_units: Array | float = 0.0) -> Signed:
+        """``|v|^2/n`` of every vector."""
+        sign, size = signed_log(np.square(self.vectors).sum(1))
+        size += 2 * self.log[:, None] - np.asarray(log_units).reshape(-1, 1, 1)
+        return _by_net(sign, size)
+
+    def products(self) -> Array:
+        """Inner products ``[layer, vector, vector, net]``, without the scale."""
+        return np.einsum("ljar,ljbr->labr", self.vectors, self.vectors)
+
+    def _differences(self, pairs: Sequence[tuple[int, int]]) -> Array:
+        """``second - first``, summed along the chain: exact for a vector and its parent."""
+        first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
+        path = self.sums[:, second] - self.sums[:, first]
+        return np.asarray(np.einsum("ljkr,kp->ljpr", self.columns, path))
+
+    def separations(self, pairs: Sequence[tuple[int, int]], log_units: Array) -> Signed:
+        """``|v_a - v_b|^2/n``."""
+        sign, size = signed_log(np.square(self._differences(pairs)).sum(1))
+        return _by_net(sign, size + 2 * self.log[:, None] - log_units.reshape(-1, 1, 1))
+
+    def misalignments(self, pairs: Sequence[tuple[int, int]]) -> Signed:
+        """``1 - cos = |a/|a| - b/|b||^2/2`` without cancellation; NaN where a vector is zero.
+
+        With ``b = a + d``: ``a/|a| - b/|b| = a (1/|a| - 1/|b|) - d/|b|``, and the difference in
+        brackets is ``(2 a.d + d.d)/((|a| + |b|) |a| |b|)``.
+        """
+        first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
+        a, d = self.vectors[:, :, first], self._differences(pairs)
+        sizes = np.sqrt(np.square(self.vectors).sum(1))
+        size_a, size_b = sizes[:, first], sizes[:, second]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tilt = (2 * a + d) / size_a[:, None] * (d / size_b[:, None])
+            tilt = tilt.sum(1) / (size_a + size_b)
+            gap = a * tilt[:, None] - d / size_b[:, None]
+            eps = np.square(gap).sum(1) / 2
+        return _by_net(*signed_log(np.where((size_a > 0) & (size_b > 0), eps, np.nan)))
+
+
+def _by_net(sign: Array, log: Array) -> Signed:
+    """From ``[layer, cell, net]`` to ``[net, cell, layer]``; what is not finite does not exist."""
+    log = np.where(sign == 0, -np.inf, log)
+    sign = np.where(np.isnan(log) | (log == np.inf), np.nan, sign)
+    return np.ascontiguousarray(sign.transpose(2, 1, 0)), np.ascontiguousarray(
+        log.transpose(2, 1, 0)
+    )

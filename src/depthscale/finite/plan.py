@@ -1,0 +1,131 @@
+"""Before anything is drawn: which engine, how many networks at a time, and whether memory lasts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from depthscale.answers import InputError
+from depthscale.finite.hops import Explicit, Weightless, Weights
+from depthscale.finite.passes import Architecture
+
+# Numbers in the columns of one layer of one block, by device: small enough for a processor's cache,
+# large enough that calls cost less than arithmetic. Part of the seed contract: it decides which
+# networks share a stream.
+BLOCK = {"cpu": 1 << 16, "cuda": 1 << 23}
+
+# What the backward pass keeps of the forward pass at a time, in bytes.
+KEPT = {"cpu": 1 << 28, "cuda": 1 << 33}
+
+ENGINES = ("auto", "weightless", "explicit")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a request is carried out.
+
+    Attributes:
+        weights: the engine.
+        nets: networks in a block.
+        stretch: hops of which the backward pass keeps the units at a time.
+        bytes: memory that one process needs, about.
+        reason: why this engine, in words.
+    """
+
+    weights: type[Weights]
+    nets: int
+    stretch: int
+    bytes: int
+    reason: str
+
+
+def break_even(width: int) -> float:
+    """Number of inputs from which explicit weights are cheaper at this width.
+
+    Measured (``benchmarks/ensemble.py``): a weightless layer costs about as much as
+    ``COST_OF_SQUARE m^2 + COST_OF_INPUT m`` products of a weight with an input for each unit, an
+    explicit one ``width (m + COST_OF_WEIGHT)``.
+    """
+    a, b, c = COST_OF_SQUARE, COST_OF_INPUT - width, -COST_OF_WEIGHT * width
+    return (-b + (b * b - 4 * a * c) ** 0.5) / (2 * a)
+
+
+COST_OF_SQUARE, COST_OF_INPUT, COST_OF_WEIGHT = 6.0, 150.0, 40.0
+
+
+def make_plan(
+    architecture: Architecture,
+    inputs: int,
+    copies: int,
+    *,
+    engine: str,
+    backward: bool,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Plan:
+    """Choose the engine and the sizes.
+
+    Args:
+        architecture: with the weights that were asked for.
+        inputs: number of inputs.
+        copies: gradients for each input, 0 without a backward pass.
+        engine: "auto", "weightless" or "explicit".
+        backward: whether gradients are wanted.
+        device: where it runs.
+        dtype: of the units.
+
+    Raises:
+        InputError: an engine that cannot do what is asked.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
+    widest = max(architecture.widths)
+    kind = architecture.weights
+    limit = break_even(widest)
+    many = max(inputs, inputs * copies)
+    if issubclass(kind, Weightless) and (
+        engine == "explicit" or (engine == "auto" and kind is Weightless and many > limit)
+    ):
+        if kind is not Weightless:
+            raise InputError(
+                "engine 'explicit' goes back through the weights it went forward; for untied"
+                " gradients take engine='weightless'"
+            )
+        kind = Explicit
+        reason = f"{many} vectors, more than the {limit:.0f} from which weights are cheaper"
+    else:
+        reason = f"{many} vectors, fewer than the {limit:.0f} from which weights are cheaper"
+    if engine != "auto":
+        reason = "asked for"
+    place = device.type if device.type in BLOCK else "cuda"
+    columns = inputs * max(1, copies)
+    per_net = widest * columns + (widest**2 if kind is Explicit else 0)
+    nets = max(1, BLOCK[place] // per_net)
+    item = torch.finfo(dtype).bits // 8
+    layer = item * nets * (4 * inputs * widest + (widest**2 if kind is Explicit else 0))
+    stretch = max(1, min(architecture.depth, KEPT[place] // layer)) if backward else 1
+    scratch = 12 * item * nets * columns * widest
+    return Plan(kind, nets, stretch, layer * stretch + scratch, reason)
+
+
+def check_memory(need: int, limit: int | None, remedy: str) -> None:
+    """Refuse a request for more memory than there is.
+
+    Args:
+        need: bytes.
+        limit: bytes allowed, or None for four fifths of what is free.
+        remedy: a smaller setting that fits, for the message.
+
+    Raises:
+        InputError: with the estimate.
+    """
+    if limit is None:
+        import psutil
+
+        limit = int(0.8 * psutil.virtual_memory().available)
+    if need > limit:
+        raise InputError(
+            f"this needs about {need / 2**30:.3g} GiB of memory and {limit / 2**30:.3g} GiB may be"
+            f" used; {remedy}"
+        )
