@@ -22,8 +22,12 @@ BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 INDEPENDENT = "independent"
 ACTIVATIONS = 'tanh, relu, gelu, "leaky_relu(0.2)", ...; or module:function, file.py:function'
 
-EVEN = "independent, shared, overlap(R), gaussian[(R)], dropconnect[(R)]"
-_ONE_SIDED = {
+_MASKS = {
+    "independent": "independent",
+    "shared": "shared",
+    "overlap": "overlap(R)",
+    "gaussian": "gaussian[(R)]",
+    "dropconnect": "dropconnect[(R)]",
     "clean": "clean (the second input meets none)",
     "layers": "layers[(R)] (whole layers)",
 }
@@ -35,6 +39,10 @@ _NO_MASKS = {  # by command: what it does not take, and why
     "phase": {"clean": _UNEVEN, "layers": _BIAS},
     "universality": {"layers": _NO_BRANCH},
     "law": {"layers": _NO_BRANCH},
+    "simulate": {
+        "dropconnect": "with dropped weights every unit has masked inputs of its own, which the"
+        " sampler does not follow (independent has the same limit of large width)"
+    },
 }
 
 EXIT_CODES = """\
@@ -50,6 +58,7 @@ examples:
   depthscale phase --activation tanh --sigma-w 0.5:3:26 --sigma-b 0:1:21 --plot phase.svg
   depthscale universality tanh --sigma-b 0.3162
   depthscale law relu --drop 0.1 --depth 20
+  depthscale simulate --activation tanh --sigma-w 1.4 --sigma-b 0.3 --backward
 
 """
 
@@ -128,6 +137,26 @@ else evenly. Exit code 1 where no such network or no law exists; the reason is p
 
 """
 
+SIMULATE = """\
+examples:
+  depthscale simulate --activation tanh --sigma-w 1.4 --sigma-b 0.3 --drop 0.05
+  depthscale simulate --activation relu --sigma-w 1.4142 --backward --loss readout --json
+  depthscale simulate --activation tanh --sigma-w 1.3 --width 100 --depth 50 --plot run.svg
+  depthscale simulate --activation erf --sigma-w 2 --nets 20000 --checkpoint run.npz    (resumes)
+
+Draws random networks of finite width, exactly in distribution, and sends two inputs of mean square
+q0 and misalignment eps0 through each: layer 0 are the inputs, layer l the pre-activations behind l
+weight matrices. With --backward the gradients of a loss at the last layer come back through the
+same weights, which is where 1912.09132 assumes independence (GIA).
+
+The JSON holds by layer q (of the first input) and eps, and by hop, entry l for the weights between
+layers l and l + 1 and summed over all of them, grad_aa (the first input's squared gradient),
+grad_ab (the product of both inputs' gradients) and grad_ab_abs (of their sizes, weight by weight).
+Each is an object with mean, sem, mean_log, var_log, ...; theory stands beside them under "theory",
+and "reasons" says why a value is null. Where a mean leaves float64, log_abs_mean has its logarithm.
+
+"""
+
 
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors go the way of all others."""
@@ -160,8 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"depthscale: error: {error}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print("depthscale: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:  # with a hint from commands that can go on
+        print("; ".join(["depthscale: interrupted", *map(str, stop.args)]), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader has gone, as in `depthscale phase --json | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -227,6 +256,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     _law_parser(
         _command(commands, "law", "scaling laws with dropout, held against the exact map", LAW)
+    )
+    _simulate_parser(
+        _command(
+            commands, "simulate", "random networks of finite width, held against theory", SIMULATE
+        )
     )
     return parser
 
@@ -334,6 +368,44 @@ def _law_parser(parser: argparse.ArgumentParser) -> None:
     add("--plot", type=Path, metavar="PATH", help="write the curves: .svg, .png or .pdf")
 
 
+def _simulate_parser(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    _activation_option(parser)
+    add("--sigma-w", type=_number, required=True, help="weight scale, above 0")
+    add("--sigma-b", type=_number, default=0.0, help="bias scale (default 0)")
+    add("--drop", type=_rates, default="0", metavar="RATE", help="probability dropped in hidden "
+        "layers, or one for each of them, separated by commas (default 0)")  # fmt: skip
+    _masks_option(parser, "simulate")
+    add("--skip", type=_number, default=0.0, help="residual branch h' = SKIP h + ... (default 0)")
+    add("--weights", choices=("gaussian", "orthogonal"), default="gaussian")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--width", type=_positive, default=256, help="units a layer (default 256)")
+    size.add_argument("--widths", type=_sizes, metavar="N0,N1,...",
+        help="or those of every layer, the inputs first")  # fmt: skip
+    add("--depth", type=_positive, help="weight layers, at most 20000 (default 30, or as --widths)")
+    add("--eps0", type=_misalignment, default=0.5, help="misalignment of the inputs (default 0.5)")
+    add("--q0", type=_length, default=1.0, help="mean square of both inputs (default 1)")
+    add("--nets", type=_positive, default=256, help="number of networks (default 256)")
+    add("--seed", type=_seed, default=0)
+    add("--backward", action="store_true", help="also send gradients back")
+    add("--loss", choices=("quadratic", "readout", "linear", "outputs"), help="with --backward: "
+        "|h|^2/2 (default), v.phi(h), v.h with random v, or every output by itself")  # fmt: skip
+    add("--untied", action="store_true", help="with --backward: send gradients back through "
+        "weights of their own")  # fmt: skip
+    add("--ntk", action="store_true", help="with --backward: also the neural tangent kernel")
+    add("--precision", choices=("double", "single"), default="double", help="of the units")
+    add("--engine", choices=("auto", "weightless", "explicit"), default="auto",
+        help="default auto: the faster one")  # fmt: skip
+    add("--workers", type=_positive, default=1, help="processes (default 1); same results")
+    add("--device", default="cpu", help="cpu (default) or cuda")
+    add("--memory", type=_length, metavar="GB", help="GiB of memory that may be used (default: four"
+        " fifths of what is free)")  # fmt: skip
+    add("--checkpoint", type=Path, metavar="FILE", help="save the run there now and then, and go on"
+        " from there")  # fmt: skip
+    add("--save", type=Path, metavar="PATH", help="write all statistics: .nc (netCDF), .zarr, .csv")
+    add("--plot", type=Path, metavar="PATH", help="write the curves: .svg, .png or .pdf")
+
+
 def _activation_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--activation", required=True, metavar="NAME", help=ACTIVATIONS)
 
@@ -360,14 +432,12 @@ def _depth_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _masks_option(parser: argparse.ArgumentParser, command: str = "theory") -> None:
-    without = _NO_MASKS.get(command, {})
-    more = [text for name, text in _ONE_SIDED.items() if name not in without]
     parser.add_argument(
         "--masks",
         type=partial(_masks_of, command),
         default=INDEPENDENT,
         metavar="NOISE",
-        help=f"noise of the two inputs of a pair, of one variance: {', '.join([EVEN, *more])}"
+        help=f"noise of the two inputs of a pair, of one variance: {', '.join(_taken(command))}"
         " (default independent); R from 0 to 1 is the correlation of the two draws",
     )
 
@@ -378,11 +448,16 @@ def _masks_of(command: str, text: str) -> str:
     if why is None:
         return _masks(text)
     _masks(text)
-    taken = [EVEN, *(other for other in _ONE_SIDED if other not in _NO_MASKS[command])]
+    taken = ", ".join(spelled.split(" ")[0] for spelled in _taken(command))
     raise argparse.ArgumentTypeError(
-        f"masks is {text}: {why}; expected {', '.join(taken)} (depthscale theory takes {name} for"
-        " one network)"
+        f"masks is {text}: {why}; expected {taken} (depthscale theory takes {name} for one network)"
     )
+
+
+def _taken(command: str) -> list[str]:
+    """The masks that a command takes, as its help spells them."""
+    without = _NO_MASKS.get(command, {})
+    return [spelled for name, spelled in _MASKS.items() if name not in without]
 
 
 def _masks(text: str) -> str:
@@ -434,6 +509,18 @@ def _positive(text: str) -> int:
     if _count(text) == 0:
         raise argparse.ArgumentTypeError("expected a whole number of at least 1, got '0'")
     return int(text)
+
+
+def _rates(text: str) -> float | list[float]:
+    rates = [_number(part.strip()) for part in text.split(",")]
+    return rates if len(rates) > 1 else rates[0]
+
+
+def _sizes(text: str) -> list[int]:
+    sizes = [_positive(part.strip()) for part in text.split(",")]
+    if len(sizes) < 2:
+        raise argparse.ArgumentTypeError(f"expected at least 2 widths, got {text!r}")
+    return sizes
 
 
 def _shape(text: str) -> tuple[int, ...]:

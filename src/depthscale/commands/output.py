@@ -42,11 +42,11 @@ def put(payload: dict[str, Any], key: str, quantity: Any) -> None:
         payload.setdefault("reasons", {})[key] = quantity.reason
 
 
-def check_writable(path: Path | None, endings: tuple[str, ...]) -> None:
+def check_writable(path: Path | None, endings: tuple[str, ...] = ()) -> None:
     """Refuse a path that cannot be written before the work is done, not after."""
     if path is None:
         return
-    if path.suffix not in endings:
+    if endings and path.suffix not in endings:
         raise InputError(f"{path} ends in {path.suffix!r}; expected {', '.join(endings)}")
     if not path.parent.is_dir():
         raise InputError(f"there is no folder {path.parent} to write {path.name} into")
@@ -81,18 +81,36 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def working(what: str) -> Iterator[None]:
-    """Show on a terminal that work is going on, and send what the user's code prints to stderr.
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write to, which takes its place once it is whole."""
+    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    with writing(path):
+        try:
+            yield beside
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
 
-    It must not end up among our own output, least of all in the JSON.
-    """
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show on a terminal that work is going on, and keep our own output free of it."""
     with contextlib.ExitStack() as stack:
         if sys.stderr.isatty():
             from rich.console import Console
 
             stack.enter_context(Console(stderr=True).status(f"{what} ..."))
-        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        stack.enter_context(_output_to_stderr())
+        stack.enter_context(others_to_stderr())
+        yield
+
+
+@contextlib.contextmanager
+def others_to_stderr() -> Iterator[None]:
+    """Send what the user's code prints to stderr.
+
+    It must not end up among our own output, least of all in the JSON.
+    """
+    with contextlib.redirect_stdout(sys.stderr), _output_to_stderr():
         yield
 
 

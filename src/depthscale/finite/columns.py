@@ -11,6 +11,7 @@ an inner product, is float64 in numpy on the host: there it costs least.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,10 @@ Array = NDArray[np.float64]
 # Up to here loops over vectors are faster than LAPACK and matrix products.
 FEW = 4
 
+# Share of its square that a column must have outside the span of earlier ones for inner products to
+# be enough: what is left of it keeps 11 digits, 5 in single precision.
+INDEPENDENT = {torch.float64: 1e-5, torch.float32: 1e-2}
+
 
 class Workspace:
     """Tensors that are used again and again, by name: fresh memory costs more than arithmetic."""
@@ -32,14 +37,20 @@ class Workspace:
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
         self._held: dict[object, Tensor] = {}
+        self._views: dict[tuple[object, tuple[int, ...]], Tensor] = {}
 
     def take(self, name: object, *shape: int) -> Tensor:
         """A tensor of this shape with any content, the same memory each time for one name."""
-        size = int(np.prod(shape))
-        held = self._held.get(name)
-        if held is None or len(held) < size:
-            held = self._held[name] = torch.empty(size, device=self.device, dtype=self.dtype)
-        return held[:size].view(shape)
+        view = self._views.get((name, shape))
+        if view is None:
+            size = math.prod(shape)
+            held = self._held.get(name)
+            if held is None or len(held) < size:
+                held = torch.empty(size, device=self.device, dtype=self.dtype)
+                self._views = {k: v for k, v in self._views.items() if k[0] != name}
+                self._held[name] = held
+            view = self._views[name, shape] = held[:size].view(shape)
+        return view
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,11 @@ class Chain:
     def star(cls, count: int) -> Chain:
         """Every vector as its difference from the first."""
         return cls((-1, *[0] * (count - 1)), tuple(range(count)))
+
+    @cached_property
+    def apart(self) -> Chain:
+        """The same vectors, every one as it is."""
+        return Chain((-1,) * len(self), self.order)
 
     @classmethod
     def nearest(cls, squares: Array) -> Chain:
@@ -86,7 +102,7 @@ class Chain:
     @cached_property
     def steps(self) -> tuple[tuple[slice, slice], ...]:
         """``(columns, parents)`` in an order in which parents come first; roots are left out."""
-        if set(self.parents[1:]) == {0}:
+        if self.parents[0] < 0 and set(self.parents[1:]) == {0}:
             return ((slice(1, None), slice(0, 1)),)
         pairs = [(k, p) for k, p in enumerate(self.parents) if p >= 0]
         return tuple((slice(k, k + 1), slice(p, p + 1)) for k, p in pairs)
@@ -108,7 +124,7 @@ class Chain:
 
         A ``left`` of one column is the same vector for all.
         """
-        if len(left) == 1:
+        if len(left) == 1 or not self.steps:
             return right.mul_(left)
         if self.parents == (-1, 0):
             right[1].mul_(left[0] + left[1]).addcmul_(left[1], right[0])
@@ -130,6 +146,28 @@ class Chain:
         return result
 
     @cached_property
+    def roots(self) -> list[int]:
+        """Columns that are vectors as they are."""
+        return [k for k, parent in enumerate(self.parents) if parent < 0]
+
+    @cached_property
+    def tied(self) -> list[int]:
+        """Columns that are differences."""
+        return [k for k, parent in enumerate(self.parents) if parent >= 0]
+
+    def recast(self, coordinates: Array, other: Chain) -> Array:
+        """Coordinates ``[direction, copy * column, net]`` of the same vectors in another chain."""
+        if other.parents == self.parents:
+            return coordinates
+        shape = (len(coordinates), -1, len(self), coordinates.shape[-1])
+        result = coordinates.copy().reshape(shape)
+        for own, parent in self.steps:
+            result[:, :, own] += result[:, :, parent]
+        for own, parent in reversed(other.steps):
+            result[:, :, own] -= result[:, :, parent]
+        return result.reshape(coordinates.shape)
+
+    @cached_property
     def places(self) -> NDArray[np.int64]:
         """The column of each input."""
         return np.argsort(self.order)
@@ -142,30 +180,46 @@ class Chain:
 
 @dataclass(frozen=True)
 class Factor:
-    """``x_k = sum_j basis_j / norm_j coordinates[j, k]``: an orthogonal basis and coordinates.
+    """An orthonormal basis of some vectors and their coordinates in it.
 
-    Shapes: ``basis [direction][net, unit]``, ``norms [direction, net]``, ``coordinates
-    [direction, column, net]``. A direction that does not exist has norm 0, as its coordinates are.
+    ``x_k = sum_j basis_j coordinates[j, k]`` with ``basis_j = sum_i raw_i mix[i, j]``.
+
+    Attributes:
+        raw: vectors ``[i][net, unit]`` that span the same space, the columns themselves where these
+            are not nearly dependent.
+        coordinates: ``[direction, column, net]``, upper triangular.
+        sizes: ``[direction, net]`` where the raw vectors are orthogonal, of these lengths; None
+            where they are the columns. A direction that does not exist has 0, and so has ``mix``.
     """
 
-    basis: Sequence[Tensor] | Tensor
-    norms: Array
+    raw: Sequence[Tensor] | Tensor
     coordinates: Array
+    sizes: Array | None = None
+
+    @cached_property
+    def mix(self) -> Array:
+        """``[i, direction, net]``."""
+        if self.sizes is None:
+            return _inverse(self.coordinates)
+        return np.eye(len(self.sizes))[:, :, None] * inverse(self.sizes)
 
 
 def dot(left: Tensor, right: Tensor) -> Array:
     """Inner products over units, on the host."""
     if left.device.type == "cpu":
-        return np.asarray(np.vecdot(left.numpy(), right.numpy()), dtype=float)
+        return np.vecdot(left.numpy(), right.numpy()).astype(float, copy=False)
     return (left * right).sum(-1, dtype=torch.float64).cpu().numpy()
 
 
-def dots(left: Sequence[Tensor] | Tensor, right: Sequence[Tensor] | Tensor) -> Array:
+def dots(left: Sequence[Tensor] | Tensor, right: Tensor) -> Array:
     """All inner products of two families, ``[left, right, net]``, on the host."""
-    if max(len(left), len(right)) <= FEW:
-        return np.array([[dot(a, b) for b in right] for a in left])
-    product = torch.matmul(together(left).transpose(0, 1), together(right).permute(1, 2, 0))
-    return np.ascontiguousarray(product.double().cpu().numpy().transpose(1, 2, 0))
+    if max(len(left), len(right)) > FEW:
+        product = torch.matmul(together(left).transpose(0, 1), right.permute(1, 2, 0))
+        return np.ascontiguousarray(product.double().cpu().numpy().transpose(1, 2, 0))
+    if isinstance(left, Tensor) and left.device.type == "cpu":
+        product = np.vecdot(left.numpy()[:, None], right.numpy())
+        return np.asarray(product, dtype=float)
+    return np.stack([dot(vector, right) for vector in left])
 
 
 def together(vectors: Sequence[Tensor] | Tensor) -> Tensor:
@@ -195,13 +249,13 @@ def combine(
         upper: coefficients are 0 where ``j > k`` (less work).
         add: add to what stands in ``out``.
     """
-    weights = torch.from_numpy(np.ascontiguousarray(coefficients)).to(out.device, out.dtype)
+    weights = column(coefficients, out)
     count = len(out)
     if max(len(vectors), count) > FEW:
-        product = torch.matmul(weights.permute(2, 1, 0), together(vectors).transpose(0, 1))
+        mixing = weights[..., 0].permute(2, 1, 0)
+        product = torch.matmul(mixing, together(vectors).transpose(0, 1))
         product = product.transpose(0, 1)
         return out.add_(product) if add else out.copy_(product)
-    weights = weights.unsqueeze(-1)
     for k in range(count):
         for j in range(min(k + 1, len(vectors)) if upper else len(vectors)):
             if add or j > 0:
@@ -211,55 +265,84 @@ def combine(
     return out
 
 
-def orthogonal(columns: Tensor, space: Workspace, name: object) -> Factor:
-    """Orthogonal basis and coordinates of some columns, each exact relative to its own size.
+def factorise(columns: Tensor, space: Workspace, name: object) -> Factor:
+    """Orthonormal basis and coordinates of some columns, each exact relative to its own size.
 
-    Gram-Schmidt up to ``FEW`` columns, Householder's QR beyond. Gram-Schmidt is run twice where the
-    first run took nine tenths of a square away, which is enough for orthogonality to rounding; what
-    the second run takes half away of lies in the span of the earlier ones and gets norm 0.
+    From inner products where no column is nearly dependent on earlier ones. Else by Gram-Schmidt,
+    run twice, which is enough for orthogonality to rounding: what the second run takes half away of
+    lies in the span of the earlier ones and counts as zero. Householder's QR beyond ``FEW`` columns.
 
     Args:
         columns: ``[column, net, unit]``.
-        space: where the basis is put.
+        space: where a basis is put.
         name: of its place there.
     """
     if len(columns) > FEW:
-        return _householder(columns)
+        q, r = torch.linalg.qr(columns.permute(1, 2, 0).double())
+        coordinates = np.ascontiguousarray(r.cpu().numpy().transpose(1, 2, 0))
+        sizes = np.ones((q.shape[2], q.shape[0]))
+        return Factor(q.permute(2, 0, 1).to(columns.dtype), coordinates, sizes)
+    coordinates = _cholesky(dots(columns, columns), INDEPENDENT[columns.dtype])
+    if coordinates is not None:
+        return Factor(columns, coordinates)
+    return _gram_schmidt(columns, space, name)
+
+
+def _cholesky(gram: Array, least: float) -> Array | None:
+    """Upper triangular ``T`` with ``T^T T = gram``; None where a pivot has lost its digits."""
+    result = np.zeros_like(gram)
+    for k in range(len(gram)):
+        left = gram[k, k]
+        for j in range(k):
+            along = gram[j, k]
+            for i in range(j):
+                along = along - result[i, j] * result[i, k]
+            result[j, k] = along / result[j, j]
+            left = left - result[j, k] * result[j, k]
+        if not (left > least * gram[k, k]).all():
+            return None
+        np.sqrt(left, out=result[k, k])
+    return result
+
+
+def _inverse(upper: Array) -> Array:
+    """Of upper triangular matrices ``[row, column, net]``."""
+    result = np.zeros_like(upper)
+    for k in range(len(upper)):
+        result[k, k] = 1 / upper[k, k]
+        for j in reversed(range(k)):
+            above = sum(upper[j, i] * result[i, k] for i in range(j + 1, k + 1))
+            result[j, k] = -above * result[j, j]
+    return result
+
+
+def _gram_schmidt(columns: Tensor, space: Workspace, name: object) -> Factor:
     count, nets, units = columns.shape
     coordinates = np.zeros((count, count, nets))
-    basis, squares = [columns[0]], [dot(columns[0], columns[0])]
-    coordinates[0, 0] = np.sqrt(squares[0])
-    for k in range(1, count):
-        rest = columns[k]
-        out = space.take((name, k), nets, units)
-        for run in range(2):
-            taken = np.zeros(nets)
-            for j in range(k):
-                along = dot(basis[j], rest)
-                slope = along * inverse(squares[j])
-                coordinates[j, k] += slope * coordinates[j, j]
-                taken += slope * along
-                rest = torch.addcmul(rest, basis[j], _column(slope, rest), value=-1, out=out)
-            left = dot(rest, rest)
-            if run == 0 and np.all(left > 0.1 * taken):
-                break
-        else:
+    raw, squares = [columns[0]], [dot(columns[0], columns[0])]
+    for k in range(count):
+        if k:
+            rest = columns[k]
+            out = space.take((name, k), nets, units)
+            for _ in range(2):
+                taken = np.zeros(nets)
+                for j in range(k):
+                    slope = dot(raw[j], rest) * inverse(squares[j])
+                    coordinates[j, k] += slope * coordinates[j, j]
+                    taken += slope**2 * squares[j]
+                    rest = torch.addcmul(rest, raw[j], column(slope, rest), value=-1, out=out)
+                left = dot(rest, rest)
             gone = left <= taken / 3
             left[gone] = 0
             rest[torch.from_numpy(gone).to(rest.device)] = 0
-        basis.append(rest)
-        squares.append(left)
-        coordinates[k, k] = np.sqrt(left)
-    norms = np.diagonal(coordinates, axis1=0, axis2=1).T
-    return Factor(basis, norms, coordinates)
+            raw.append(rest)
+            squares.append(left)
+        coordinates[k, k] = np.sqrt(squares[k])
+    return Factor(raw, coordinates, np.sqrt(squares))
 
 
-def _column(values: Array, like: Tensor) -> Tensor:
-    return torch.from_numpy(values).to(like.device, like.dtype)[:, None]
-
-
-def _householder(columns: Tensor) -> Factor:
-    q, r = torch.linalg.qr(columns.permute(1, 2, 0).double())
-    coordinates = np.ascontiguousarray(r.cpu().numpy().transpose(1, 2, 0))
-    norms = np.ones((q.shape[2], q.shape[0]))
-    return Factor(q.permute(2, 0, 1).to(columns.dtype), norms, coordinates)
+def column(values: Array, like: Tensor) -> Tensor:
+    """One number a network, ``[..., net]``, to go with ``[..., net, unit]``."""
+    kind = np.float32 if like.dtype == torch.float32 else np.float64
+    held = torch.from_numpy(np.ascontiguousarray(values, kind)[..., None])
+    return held if like.device.type == "cpu" else held.to(like.device)

@@ -7,7 +7,7 @@ See ``hops`` for the law and ``passes`` for the two passes. An ``Ensemble`` is a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -137,12 +137,13 @@ class Ensemble:
     ) -> None:
         phi = _as_activation(activation)
         depth = whole("depth", depth, 1, "weight layers")
-        widths = list(width) if np.ndim(width) else [width] * (depth + 1)
-        rates = [float(r) for r in as_numbers("drop", drop)] if np.ndim(drop) else None
-        if rates is None:
+        widths = list(width) if isinstance(width, Iterable) else [width] * (depth + 1)
+        if isinstance(drop, Iterable):
+            rates = as_numbers("drop", drop).tolist()
+            if len(rates) == depth - 1:
+                rates = [0.0, *rates]
+        else:
             rates = [0.0] + [as_number("drop", drop)] * (depth - 1)
-        elif len(rates) == depth - 1:
-            rates = [0.0, *rates]
         if len(rates) != depth:
             raise InputError(
                 f"{len(rates)} drop rates for depth {depth}: expected one number, or one for each"
@@ -150,7 +151,7 @@ class Ensemble:
             )
         layers = [
             MeanField(
-                phi if hop else "identity",
+                phi if hop else _as_activation("identity"),
                 sigma_w=sigma_w,
                 sigma_b=sigma_b,
                 drop=rate,

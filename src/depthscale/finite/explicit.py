@@ -1,23 +1,35 @@
-"""Random networks with ordinary weights: the slow reference for the sampler.
+"""Random networks with ordinary weights: the slow referees of the sampler.
 
-Nothing here is clever on purpose. Two inputs go through Gaussian matrices one after the other, the
-chain rule goes back through the same matrices, and ``eps`` is read from the two vectors.
+Nothing here is clever on purpose. ``explicit_networks`` builds every matrix, bias and mask, sends
+vectors through them and leaves gradients to torch's autograd; ``explicit_pairs`` does so in numpy
+for a pair, with the chain rule written out. ``eps`` is read from two stored vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Generator, Tensor
+from torch.nn import functional
 
 from depthscale.answers import InputError
 from depthscale.finite.columns import Array
-from depthscale.finite.ensemble import Pair, check_layers, whole
+from depthscale.finite.ensemble import ALL_PAIRS, Ensemble, Pair, check_layers, whole
 from depthscale.finite.pairs import PairEnsemble
+from depthscale.theory.activation import Activation
+from depthscale.theory.records import as_numbers
 
 if TYPE_CHECKING:
     from depthscale.theory.meanfield import MeanField
+
+BATCH = 1 << 20  # numbers in the weights of a batch of networks and their gradients
 
 
 def explicit_pairs(
@@ -59,15 +71,16 @@ def explicit_pairs(
     shapes = list(zip(widths[1:], widths[:-1], strict=True))
     if weights is not None and any([w.shape for w in net] != shapes for net in weights[:nets]):
         raise InputError(f"weights: expected matrices of the shapes {shapes} for every network")
-    empty = (np.empty((nets, len(widths))) for _ in range(3))
-    record = PairEnsemble(np.empty((2, nets, len(widths))), *empty, widths, seed, "explicit")
+    lengths, rest = (np.empty((k, nets, len(widths))) for k in (2, 3))
+    record = PairEnsemble(lengths, rest[0], rest[1], rest[2], widths, seed, "explicit")
     for net, net_seed in enumerate(np.random.SeedSequence(seed).spawn(nets)):
         # Not the sampler's generator: the two must not share their randomness in a comparison.
         stream = np.random.Generator(np.random.PCG64(net_seed))
         drawn = [stream.standard_normal(s) for s in shapes] if weights is None else weights[net]
         directions = stream.standard_normal((2, widths[0]))
         if start == "pinned":
-            directions = np.linalg.qr(directions.T)[0].T * np.sqrt(widths[0])
+            q, r = np.linalg.qr(directions.T)  # Haar only with these signs
+            directions = (q * np.sign(np.diag(r))).T * np.sqrt(widths[0])
         first, step = pair.coordinates.T @ directions
         _run(stream, layers, drawn, [first, first + step], record, net)
     record.gradient[:] /= record.gradient[:, -1:]
@@ -169,3 +182,310 @@ def _note_forward(record: PairEnsemble, net: int, layer: int, h: list[Array]) ->
 def _note_backward(record: PairEnsemble, net: int, layer: int, delta: list[Array]) -> None:
     record.gradient[net, layer] = delta[0] @ delta[0]
     record.gradient_eps[net, layer] = misalignment(*delta)
+
+
+def explicit_networks(
+    networks: Ensemble | tuple[Sequence[MeanField], Sequence[int]],
+    inputs: Pair | ArrayLike,
+    nets: int,
+    *,
+    seed: int = 0,
+    loss: str | Callable[[Tensor], Tensor] | None = None,
+    labels: Sequence[int] | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    to_start: bool = False,
+) -> dict[str, Array]:
+    """Every observable of random networks with weights, from vectors and autograd's gradients.
+
+    The law of ``Ensemble.forward`` and ``backward`` at O(width^2) a layer: matrices ``W``, drawn or
+    Haar, with biases, noise and branches; ``dE_a/dW`` is a matrix for each input, and the tangent
+    kernel is made of gradients by the standard normal numbers ``w, b`` in ``W = sigma_w/sqrt(n) w``
+    and ``sigma_b b``. Float64 throughout, and no scale is taken out: it ends where floats do, and
+    ``eps`` has a relative error of about ``1e-16 / sqrt(eps)`` a layer.
+
+    Args:
+        networks: an ``Ensemble``, or one ``MeanField`` a hop and the widths, as for
+            ``Ensemble.of``; dropped weights too.
+        inputs, loss, labels, pairs: as for ``Ensemble.backward``; no loss, no gradients.
+        nets: number of networks.
+        seed: a whole number, at least 0; another stream than the sampler's.
+        to_start: whether ``delta`` reaches layer 0.
+
+    Returns:
+        By the names of ``OBSERVABLES``, values ``[net, input or pair, layer or hop]`` as
+        ``Sampled.values`` has them; NaN where one does not exist.
+
+    Raises:
+        InputError: with what was given and what is expected.
+
+    Example:
+        >>> networks = Ensemble("relu", sigma_w=1.4, width=[3, 8, 8, 2], depth=3)
+        >>> result = explicit_networks(networks, Pair(eps=0.5), nets=10, loss="quadratic")
+        >>> result["eps"].shape, result["grad_aa"].shape, result["ntk_ab"].shape
+        ((10, 1, 4), (10, 2, 3), (10, 1, 1))
+    """
+    if isinstance(networks, Ensemble):
+        if not networks.tied:
+            raise InputError("tied=False has no weights to build: expected tied=True")
+        layers, widths, output = networks.layers, networks.widths, networks.output
+    else:
+        layers, widths = tuple(networks[0]), check_layers(*networks)
+        output = layers[-1].activation
+    nets, seed = whole("nets", nets, 1), whole("seed", seed, 0)
+    orthogonal = isinstance(networks, Ensemble) and networks.weights == "orthogonal"
+    vectors = inputs if isinstance(inputs, Pair) else torch.tensor(as_numbers("inputs", inputs))
+    count = 2 if isinstance(vectors, Pair) else len(vectors)
+    if pairs is None:
+        every = list(combinations(range(count), 2))
+        pairs = every if count <= ALL_PAIRS else [(0, k) for k in range(1, count)]
+    numbers = sum(n * m for n, m in zip(widths[1:], widths[:-1], strict=True))
+    size = max(1, min(nets, BATCH // (numbers * (count + 4))))
+    found = []
+    for batch_seed in np.random.SeedSequence(seed).spawn(-(-nets // size)):
+        stream = Generator().manual_seed(int(batch_seed.generate_state(1, np.uint64)[0] >> 1))
+        start = _start(stream, vectors, size, widths[0])
+        batch = _signals(stream, layers, widths, orthogonal, start)
+        values = _of_signals(batch, pairs)
+        if loss is not None:
+            losses = _losses(stream, loss, labels, batch.h[-1], output)
+            values |= _of_gradients(batch, losses, pairs, to_start)
+        found.append({name: value.detach().numpy() for name, value in values.items()})
+    return {name: np.concatenate([part[name] for part in found])[:nets] for name in found[0]}
+
+
+@dataclass
+class _Batch:
+    """Some networks, and the tensors that autograd is asked about; one a layer or hop.
+
+    Attributes:
+        h: pre-activations ``[net, input, unit]``.
+        x: activations before noise.
+        matrices: ``W``, ``[net, unit above, unit below]``.
+        weights, biases: the same and the biases in standard normal numbers.
+    """
+
+    h: list[Tensor]
+    x: list[Tensor] = field(default_factory=list)
+    matrices: list[Tensor] = field(default_factory=list)
+    weights: list[Tensor] = field(default_factory=list)
+    biases: list[Tensor] = field(default_factory=list)
+
+
+def _normal(stream: Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=stream, dtype=torch.float64)
+
+
+def _haar(stream: Generator, nets: int, order: int, count: int) -> Tensor:
+    """Columns of Haar matrices: ``Q`` of ``QR``, with the signs that make the diagonal of R > 0."""
+    q, r = torch.linalg.qr(_normal(stream, nets, order, count))
+    return torch.mul(q, torch.sign(torch.diagonal(r, dim1=-2, dim2=-1))[:, None, :])
+
+
+def _start(stream: Generator, inputs: Pair | Tensor, nets: int, width: int) -> Tensor:
+    """The vectors of layer 0, ``[net, input, unit]``."""
+    if isinstance(inputs, Tensor):
+        if inputs.ndim != 2 or inputs.shape[1] != width:
+            raise InputError(f"inputs have shape {tuple(inputs.shape)}: expected [input, {width}]")
+        return inputs.expand(nets, -1, -1).clone()
+    if inputs.start == "pinned":
+        z = math.sqrt(width) * _haar(stream, nets, width, 2).mT
+    else:
+        z = _normal(stream, nets, 2, width)
+    across = math.sqrt(inputs.eps * (2 - inputs.eps))
+    first = math.sqrt(inputs.q1) * z[:, 0]
+    second = math.sqrt(inputs.q2) * ((1 - inputs.eps) * z[:, 0] + across * z[:, 1])
+    return torch.stack([first, second], 1)
+
+
+def _signals(
+    stream: Generator,
+    layers: Sequence[MeanField],
+    widths: Sequence[int],
+    orthogonal: bool,
+    start: Tensor,
+) -> _Batch:
+    """``h' = skip h + D_layer [(D_weights W) D_units phi(h) + b]``."""
+    h = start.requires_grad_()
+    nets, inputs = h.shape[:2]
+    batch = _Batch([h])
+    for layer, below, above in zip(layers, widths, widths[1:], strict=False):
+        if orthogonal:
+            order = max(below, above)
+            weights = math.sqrt(order) * _haar(stream, nets, order, order)[:, :above, :below]
+        else:
+            weights = _normal(stream, nets, above, below)
+        weights = weights.clone().requires_grad_()
+        biases = _normal(stream, nets, 1, above).requires_grad_()
+        matrix = layer.sigma_w / math.sqrt(below) * weights
+        x = _apply(layer.activation, h)
+        if layer.noise.kind == "weights":
+            masked = _factors(stream, layer, nets, inputs, above, below) * matrix[:, None]
+            branch = (masked @ x[..., None])[..., 0]
+        elif layer.noise.kind == "layers":
+            branch = x @ matrix.mT
+        else:
+            branch = (_factors(stream, layer, nets, inputs, below) * x) @ matrix.mT
+        branch = branch + layer.sigma_b * biases
+        if layer.noise.kind == "layers":
+            branch = _factors(stream, layer, nets, inputs, 1) * branch
+        h = layer.skip * h + branch if layer.skip else branch
+        batch.h.append(h)
+        batch.x.append(x)
+        batch.matrices.append(matrix)
+        batch.weights.append(weights)
+        batch.biases.append(biases)
+    return batch
+
+
+def _factors(stream: Generator, layer: MeanField, nets: int, inputs: int, *what: int) -> Tensor:
+    """Noise of mean 1, ``[net, input, *what]``: every input's own draw, or a common one.
+
+    Two inputs' draws are correlated by ``overlap``, since each takes the common mask with
+    probability ``sqrt(overlap)``, or adds the common normal number with that variance.
+    """
+    drop, overlap = layer.drop, layer.noise.overlap
+    own, common = (nets, inputs, *what), (nets, 1, *what)
+    if layer.noise.kind == "gaussian":
+        normal = math.sqrt(1 - overlap) * _normal(stream, *own)
+        normal = normal + math.sqrt(overlap) * _normal(stream, *common)
+        return 1 + math.sqrt(drop / (1 - drop)) * normal
+    takes = torch.rand(own, generator=stream, dtype=torch.float64) < math.sqrt(overlap)
+    kept_own = torch.rand(own, generator=stream, dtype=torch.float64) >= drop
+    kept_common = torch.rand(common, generator=stream, dtype=torch.float64) >= drop
+    factors = torch.where(takes, kept_common, kept_own).double() / (1 - drop)
+    if layer.noise.clean:
+        factors[:, 1:] = 1
+    return factors
+
+
+_IN_TORCH: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda x: x,
+    "relu": torch.relu,
+    "abs": torch.abs,
+    "hardtanh": functional.hardtanh,
+    "tanh": torch.tanh,
+    "erf": torch.erf,
+    "sin": torch.sin,
+    "sigmoid": torch.sigmoid,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "softplus": functional.softplus,
+    "elu": functional.elu,
+}
+
+
+class _Elementwise(torch.autograd.Function):
+    """Any other activation: its own value and derivative."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, phi: Activation) -> Tensor:
+        """``phi(x)``."""
+        context.slope = torch.from_numpy(np.array(phi.derivative(x.detach().numpy())))
+        return torch.from_numpy(np.array(phi(x.detach().numpy())))
+
+    @staticmethod
+    def backward(context: Any, above: Tensor) -> tuple[Tensor, None]:
+        """``phi'(x)`` times what comes from above."""
+        return above * context.slope, None
+
+
+def _apply(phi: Activation, x: Tensor) -> Tensor:
+    if phi.name in _IN_TORCH:
+        return _IN_TORCH[phi.name](x)
+    values: Tensor = _Elementwise.apply(x, phi)  # type: ignore[no-untyped-call]
+    return values
+
+
+def _losses(
+    stream: Generator,
+    loss: str | Callable[[Tensor], Tensor],
+    labels: Sequence[int] | None,
+    h: Tensor,
+    output: Activation,
+) -> list[Tensor]:
+    """``E [net, input]``; several where inner products of gradients are summed over outputs."""
+    if loss == "quadratic":
+        return [(h**2).sum(-1) / 2]
+    if loss in ("linear", "readout"):
+        readout = _normal(stream, len(h), 1, h.shape[2])
+        return [(readout * (h if loss == "linear" else _apply(output, h))).sum(-1)]
+    if loss == "outputs":
+        return list(h.unbind(-1))
+    if loss == "cross_entropy" and labels is not None and len(labels) == h.shape[1]:
+        wanted = [h[:, a, int(label)] for a, label in enumerate(labels)]
+        return [torch.logsumexp(h, -1) - torch.stack(wanted, 1)]
+    if callable(loss):
+        return [loss(h)]
+    raise InputError(
+        f"loss is {loss!r} with labels {labels}: expected quadratic, readout, linear, outputs,"
+        " cross_entropy with one label an input, or a function of the outputs"
+    )
+
+
+def _of_signals(batch: _Batch, pairs: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+    """Everything about the forward pass."""
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    return {
+        "q": _stack([(h**2).mean(-1) for h in batch.h]),
+        "eps": _stack([_misalignments(h[:, first], h[:, second]) for h in batch.h]),
+        "separation": _stack([((h[:, first] - h[:, second]) ** 2).mean(-1) for h in batch.h]),
+        "activation_mean": _stack([x.mean(-1) for x in batch.x]),
+        "activation_square": _stack([(x**2).mean(-1) for x in batch.x]),
+        "zero_share": _stack([(x == 0).double().mean(-1) for x in batch.x]),
+    }
+
+
+def _of_gradients(
+    batch: _Batch, losses: Sequence[Tensor], pairs: Sequence[tuple[int, int]], to_start: bool
+) -> dict[str, Tensor]:
+    """Everything about the gradients ``dE_a/d.``, of every input by itself."""
+    inputs, depth = batch.h[0].shape[1], len(batch.matrices)
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    asked = [*batch.h, *batch.matrices, *batch.weights, *batch.biases]
+    delta: list[list[Tensor]] = [[] for _ in batch.h]
+    squares, products, sizes = ([0 * batch.h[0][:, :1, 0]] * depth for _ in range(3))
+    kernel_aa = kernel_ab = squares[0]
+    for values in losses:
+        each = [
+            torch.autograd.grad(
+                values[:, a].sum(), asked, retain_graph=True, materialize_grads=True
+            )
+            for a in range(inputs)
+        ]
+        for layer in range(depth + 1):
+            delta[layer].append(torch.stack([each[a][layer][:, a] for a in range(inputs)], 1))
+        for k in range(depth + 1, len(asked)):
+            # [net, input, parameter]
+            slopes = torch.stack([each[a][k].flatten(1) for a in range(inputs)], 1)
+            square = (slopes**2).sum(-1)
+            product = slopes[:, first] * slopes[:, second]
+            hop = k - depth - 1
+            if hop < depth:
+                squares[hop] = squares[hop] + square
+                products[hop] = products[hop] + product.sum(-1)
+                sizes[hop] = sizes[hop] + product.abs().sum(-1)
+            else:
+                kernel_aa, kernel_ab = kernel_aa + square, kernel_ab + product.sum(-1)
+    ends = [torch.cat(parts, -1) for parts in delta[0 if to_start else 1 :]]
+    norms = [torch.sqrt(square[:, first] * square[:, second]) for square in squares]
+    return {
+        "delta_aa": _stack([(d**2).sum(-1) for d in ends]),
+        "delta_eps": _stack([_misalignments(d[:, first], d[:, second]) for d in ends]),
+        "grad_aa": _stack(squares),
+        "grad_ab": _stack(products),
+        "grad_ab_abs": _stack(sizes),
+        "grad_cos": _stack([p / norm for p, norm in zip(products, norms, strict=True)]),
+        "ntk_aa": kernel_aa[..., None],
+        "ntk_ab": kernel_ab[..., None],
+    }
+
+
+def _stack(values: Sequence[Tensor]) -> Tensor:
+    """From ``[net, cell]`` a layer to ``[net, cell, layer]``."""
+    return torch.stack(list(values), -1)
+
+
+def _misalignments(a: Tensor, b: Tensor) -> Tensor:
+    """``1 - cos`` as ``|a/|a| - b/|b||^2/2``; NaN where one of them is zero."""
+    gap = functional.normalize(a, dim=-1, eps=0) - functional.normalize(b, dim=-1, eps=0)
+    return torch.sum(gap**2, -1) / 2

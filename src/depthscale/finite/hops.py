@@ -18,22 +18,27 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from depthscale.finite.columns import (
+    FEW,
     Array,
     Factor,
     Workspace,
+    column,
     combine,
     dot,
     dots,
     inverse,
-    together,
 )
 from depthscale.finite.draws import Draws
+
+Recast = Callable[[Array], Array]
 
 
 class Weights(ABC):
@@ -47,29 +52,38 @@ class Weights(ABC):
 
     #: Whether a bias is one more unit below that always fires.
     bias_as_unit = True
+    #: Whether the chain of the columns may change from below to above.
+    recasts = False
 
     def __init__(self, sigma: float, space: Workspace, name: object) -> None:
         self.sigma, self.space, self.name = sigma, space, name
 
     @abstractmethod
-    def forward(self, draws: Draws, x: Tensor, factor: Factor, out: Tensor) -> Tensor:
+    def forward(
+        self, draws: Draws, x: Tensor, factor: Factor, coordinates: Array, out: Tensor
+    ) -> Tensor:
         """``W x`` for all columns, into ``out [column, net, unit above]``.
 
         Args:
             draws: the forward stream.
             x: columns ``[column, net, unit below]``.
-            factor: their orthogonal basis and coordinates.
+            factor: their orthonormal basis.
+            coordinates: of what ``W`` is wanted of, in that basis: ``x``, or its vectors in another
+                chain.
             out: filled with it.
         """
 
     @abstractmethod
-    def backward(self, draws: Draws, delta: Tensor, coordinates: Array, out: Tensor) -> Tensor:
+    def backward(
+        self, draws: Draws, delta: Tensor, coordinates: Array, recast: Recast, out: Tensor
+    ) -> Tensor:
         """``W^T delta`` for all columns, into ``out [column, net, unit below]``.
 
         Args:
             draws: the backward stream.
             delta: columns ``[column, net, unit above]``.
             coordinates: of ``delta`` in an orthonormal basis, ``[direction, column, net]``.
+            recast: from coordinates in the chain of ``delta`` to the chain that is wanted.
             out: filled with it.
         """
 
@@ -77,44 +91,63 @@ class Weights(ABC):
 class Weightless(Weights):
     """Gaussian weights that are never built."""
 
-    def forward(self, draws: Draws, x: Tensor, factor: Factor, out: Tensor) -> Tensor:
+    recasts = True
+
+    def forward(
+        self, draws: Draws, x: Tensor, factor: Factor, coordinates: Array, out: Tensor
+    ) -> Tensor:
         """See ``Weights``."""
         self._factor = factor
-        shape = (len(factor.norms), *out.shape[1:])
+        shape = (len(factor.coordinates), *out.shape[1:])
         self._response = draws.normals(self.space.take(("response", self.name), *shape))
-        return combine(self._response, factor.coordinates * self.sigma, out, upper=True)
+        return combine(self._response, coordinates * self.sigma, out, upper=True)
 
-    def backward(self, draws: Draws, delta: Tensor, coordinates: Array, out: Tensor) -> Tensor:
+    def backward(
+        self, draws: Draws, delta: Tensor, coordinates: Array, recast: Recast, out: Tensor
+    ) -> Tensor:
         """See ``Weights``."""
-        spread = coordinates * self.sigma
+        spread = recast(coordinates) * self.sigma
         fresh = draws.normals(self.space.take("fresh", len(coordinates), *out.shape[1:]))
         combine(fresh, spread, out, upper=True)
-        basis, along = self._factor.basis, inverse(self._factor.norms)[:, None]
-        seen = dots(self._response, delta) * self.sigma
-        seen -= np.einsum("ijr,jkr->ikr", dots(basis, fresh) * along, spread)
-        return combine(basis, seen * along, out, add=True)
+        raw, mix = self._factor.raw, self._factor.mix
+        unseen = _product(mix.swapaxes(0, 1), dots(raw, fresh))
+        seen = recast(dots(self._response, delta)) * self.sigma - _product(unseen, spread)
+        return combine(raw, _product(mix, seen), out, add=True)
+
+
+def _product(left: Array, right: Array) -> Array:
+    """Matrix products ``[row, column, net]``, net by net."""
+    if max(len(left), *right.shape[:2]) > FEW:
+        return np.asarray(np.einsum("ijr,jkr->ikr", left, right, optimize=True))
+    return np.asarray((left[:, :, None] * right[None]).sum(1))
 
 
 class Untied(Weightless):
     """The backward pass through other weights than the forward pass: gradient independence."""
 
-    def backward(self, draws: Draws, delta: Tensor, coordinates: Array, out: Tensor) -> Tensor:
+    def backward(
+        self, draws: Draws, delta: Tensor, coordinates: Array, recast: Recast, out: Tensor
+    ) -> Tensor:
         """See ``Weights``."""
         fresh = draws.normals(self.space.take("fresh", len(coordinates), *out.shape[1:]))
-        return combine(fresh, coordinates * self.sigma, out, upper=True)
+        return combine(fresh, recast(coordinates) * self.sigma, out, upper=True)
 
 
 class Explicit(Weights):
     """Gaussian weights that are built: cheaper where there are about as many inputs as units."""
 
-    def forward(self, draws: Draws, x: Tensor, factor: Factor, out: Tensor) -> Tensor:
+    def forward(
+        self, draws: Draws, x: Tensor, factor: Factor, coordinates: Array, out: Tensor
+    ) -> Tensor:
         """See ``Weights``."""
         shape = (out.shape[1], out.shape[2], x.shape[2])
         self._weights = draws.normals(self.space.take(("weights", self.name), *shape))
         product = torch.matmul(x.transpose(0, 1), self._weights.mT)
         return torch.mul(product.transpose(0, 1), self.sigma, out=out)
 
-    def backward(self, draws: Draws, delta: Tensor, coordinates: Array, out: Tensor) -> Tensor:
+    def backward(
+        self, draws: Draws, delta: Tensor, coordinates: Array, recast: Recast, out: Tensor
+    ) -> Tensor:
         """See ``Weights``."""
         product = torch.matmul(delta.transpose(0, 1), self._weights)
         return torch.mul(product.transpose(0, 1), self.sigma, out=out)
@@ -136,17 +169,23 @@ class Orthogonal(Weights):
 
     bias_as_unit = False
 
-    def forward(self, draws: Draws, x: Tensor, factor: Factor, out: Tensor) -> Tensor:
+    def forward(
+        self, draws: Draws, x: Tensor, factor: Factor, coordinates: Array, out: Tensor
+    ) -> Tensor:
         """See ``Weights``."""
         order = max(x.shape[2], out.shape[2])
         self._scale = self.sigma * math.sqrt(order)
-        basis = together(factor.basis) * _column(inverse(factor.norms), x)
+        shape = (len(factor.coordinates), *x.shape[1:])
+        basis = combine(factor.raw, factor.mix, x.new_empty(shape), upper=True)
         self._basis = _padded(basis, order)
-        self._frame = _uniform(draws, self._basis, factor.norms > 0)
+        there = np.diagonal(factor.mix, axis1=0, axis2=1).T > 0
+        self._frame = _uniform(draws, self._basis, there)
         seen = self._frame[:, :, : out.shape[2]]
-        return combine(seen, factor.coordinates * self._scale, out, upper=True)
+        return combine(seen, coordinates * self._scale, out, upper=True)
 
-    def backward(self, draws: Draws, delta: Tensor, coordinates: Array, out: Tensor) -> Tensor:
+    def backward(
+        self, draws: Draws, delta: Tensor, coordinates: Array, recast: Recast, out: Tensor
+    ) -> Tensor:
         """See ``Weights``."""
         width, order = out.shape[2], self._frame.shape[2]
         _, unseen, seen = frame(_padded(delta, order), self._frame)
@@ -171,7 +210,7 @@ def frame(vectors: Tensor, against: Tensor | None = None) -> tuple[Tensor, Array
         The orthonormal basis, ``coordinates [column, column, net]`` and ``seen [direction, column,
         net]``.
     """
-    count, nets, units = vectors.shape
+    count, nets = vectors.shape[:2]
     fixed = vectors[:0] if against is None else against
     known = torch.cat([fixed, torch.zeros_like(vectors)])
     start = len(fixed)
@@ -187,19 +226,17 @@ def frame(vectors: Tensor, against: Tensor | None = None) -> tuple[Tensor, Array
             size = np.sqrt(dot(rest, rest))
         size = np.where(size < before / 2, 0.0, size)
         coordinates[start + k, k] = size
-        torch.mul(rest, _column(inverse(size), rest), out=known[start + k])
+        torch.mul(rest, column(inverse(size), rest), out=known[start + k])
     return known[start:], coordinates[start:], coordinates[:start]
 
 
-def _uniform(draws: Draws, like: Tensor, there: Array, against: Tensor | None = None) -> Tensor:
+def _uniform(
+    draws: Draws, like: Tensor, there: NDArray[np.bool_], against: Tensor | None = None
+) -> Tensor:
     """A uniform orthonormal frame, in the complement of another, of the directions that exist."""
     normals = draws.normals(torch.empty_like(like, memory_format=torch.contiguous_format))
-    return frame(normals.mul_(_column(there.astype(float), like)), against)[0]
+    return frame(normals.mul_(column(there.astype(float), like)), against)[0]
 
 
 def _padded(vectors: Tensor, units: int) -> Tensor:
     return torch.nn.functional.pad(vectors, (0, units - vectors.shape[-1]))
-
-
-def _column(values: Array, like: Tensor) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).to(like.device, like.dtype)[..., None]

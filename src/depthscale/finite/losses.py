@@ -59,7 +59,7 @@ class Linear(Loss):
     def gradient(self, draws: Draws, chain: Chain, h: Tensor, phi: Pointwise) -> Tensor:
         """See ``Loss``."""
         delta = torch.zeros_like(h)
-        delta[[p < 0 for p in chain.parents]] = draws.normals(torch.empty_like(h[0]))
+        delta[chain.roots] = draws.normals(torch.empty_like(h[0]))
         return delta
 
 
@@ -88,9 +88,8 @@ class Outputs(Loss):
     def gradient(self, draws: Draws, chain: Chain, h: Tensor, phi: Pointwise) -> Tensor:
         """See ``Loss``."""
         delta = h.new_zeros(self.copies, *h.shape)
-        roots = [k for k, p in enumerate(chain.parents) if p < 0]
         for output in range(self.copies):
-            delta[output, roots, :, output] = 1
+            delta[output, chain.roots, :, output] = 1
         return delta.flatten(0, 1)
 
 

@@ -111,8 +111,8 @@ def _in_order(kept: NDArray[np.int64], chain: Chain, width: int, like: Tensor) -
     below = (ends[:, :, None] - units).clamp_(0, 1)  # 1 where unit < end
     if len(kept) == 1:
         return Survivors(first, below)
-    # both, first only, second only: the first is kept below end 1, the difference of the second
-    # is -1 from end 0 to end 1 and +1 from there to end 2
+    # both, first only, second only: the first input keeps all below end 1, the second those below
+    # end 0 and those from end 1 to end 2
     below[2] += below[0]
-    below[2].sub_(below[1], alpha=2)
-    return Survivors(first, below[1:])
+    below[2] -= below[1]
+    return Survivors(first, chain.differences_(below[1:]))

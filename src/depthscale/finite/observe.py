@@ -141,7 +141,10 @@ class _Family:
 
     def __init__(self, trace: Trace, coordinates: Sequence[Array], log: Sequence[Array]) -> None:
         most = max(len(values) for values in coordinates)
-        padded = [np.pad(v, ((0, most - len(v)), (0, 0), (0, 0))) for v in coordinates]
+        padded = [
+            v if len(v) == most else np.pad(v, ((0, most - len(v)), (0, 0), (0, 0)))
+            for v in coordinates
+        ]
         inputs = len(trace.chain)
         stacked = np.array(padded)
         layers, directions, columns, nets = stacked.shape
@@ -160,7 +163,7 @@ class _Family:
 
     def products(self) -> Array:
         """Inner products ``[layer, vector, vector, net]``, without the scale."""
-        return np.einsum("ljar,ljbr->labr", self.vectors, self.vectors)
+        return np.asarray(np.einsum("ljar,ljbr->labr", self.vectors, self.vectors))
 
     def _differences(self, pairs: Sequence[tuple[int, int]]) -> Array:
         """``second - first``, summed along the chain: exact for a vector and its parent."""

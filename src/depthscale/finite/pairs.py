@@ -179,6 +179,7 @@ def sample_pairs(
         engine="weightless",
         progress=False,
     )
+    assert run.trajectories is not None
     sign, log = (values[:, 0] for values in run.trajectories["delta_aa"])
     return PairEnsemble(
         lengths=np.moveaxis(run.values("q"), 1, 0),

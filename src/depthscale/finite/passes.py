@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,14 +22,15 @@ from depthscale.finite.columns import (
     Factor,
     Workspace,
     combine,
+    column,
     dots,
-    orthogonal,
+    factorise,
 )
 from depthscale.finite.draws import Draws
 from depthscale.finite.hops import Weights
 from depthscale.finite.losses import Loss
-from depthscale.finite.noise import Factors, draw_noise, gain
-from depthscale.finite.pointwise import Pointwise
+from depthscale.finite.noise import Factors, Survivors, draw_noise, gain
+from depthscale.finite.pointwise import LINEAR_BELOW, Pointwise
 from depthscale.theory.activation import Activation
 from depthscale.theory.meanfield import MeanField
 
@@ -85,14 +87,13 @@ class Start:
         """Fill the columns ``[column, net, unit]`` of a block."""
         if self.kind == "given":
             return out.copy_(torch.from_numpy(self.columns)[:, None])
-        directions = draws.normals(out.new_empty(len(self.columns), *out.shape[1:]))
+        drawn = draws.normals(out.new_empty(len(self.columns), *out.shape[1:]))
         weights = np.repeat(self.columns[:, :, None], out.shape[1], axis=2)
         if self.kind == "pinned":
-            space = Workspace(out.device, out.dtype)
-            factor = orthogonal(directions, space, "start")
-            directions = factor.basis if isinstance(factor.basis, Tensor) else list(factor.basis)
-            weights = weights * (math.sqrt(out.shape[2]) / factor.norms)[:, None]
-        return combine(directions, weights, out, upper=True)
+            factor = factorise(drawn, Workspace(out.device, out.dtype), "start")
+            mix = np.einsum("ijr,jkr->ikr", factor.mix, weights) * math.sqrt(out.shape[2])
+            return combine(factor.raw, mix, out, upper=True)
+        return combine(drawn, weights, out, upper=True)
 
 
 @dataclass
@@ -107,7 +108,7 @@ class Trace:
         bias: its value in the first column, ``[net]``.
         delta, above, delta_log: ``dE/dh`` of each layer, last layer first, and the same behind the
             noise on the whole layer.
-        x_abs, delta_abs: sums of ``|x_a x_b|`` and ``|delta_a delta_b|``, ``[vector, vector, net]``.
+        x_abs, delta_abs: sums of ``|x_a x_b|`` and ``|delta_a delta_b|``, ``[input, input, net]``.
         units: named averages over units of each hop, ``[input, net]``.
     """
 
@@ -127,21 +128,32 @@ class Trace:
 
 @dataclass(frozen=True)
 class _Hop:
-    """What the backward pass needs of one hop."""
+    """What the backward pass needs of one hop; ``below`` and ``above`` are chains of columns."""
 
     weights: Weights
     slopes: Tensor | None
-    on_layer: Factors | None
+    on_layer: Survivors | Factors | None
     skip: float
-    below: int
+    below: Chain
+    above: Chain
+    units: int
     biased: bool
 
 
 @dataclass(frozen=True)
 class _State:
-    """Where the forward pass stands: columns, their coordinates, the logarithm of their scale."""
+    """Where the forward pass stands.
+
+    Attributes:
+        h: vectors, carried in ``chain``.
+        chain: that of the block, or, where no two vectors of any network are close, every vector as
+            it is, which costs less.
+        coordinates: in the chain of the block.
+        log: logarithm of the scale, ``[net]``.
+    """
 
     h: Tensor
+    chain: Chain
     coordinates: Array
     log: Array
 
@@ -181,6 +193,11 @@ class Block:
         self.forward_draws = Draws(forward, space.device)
         self.backward_draws = Draws(backward, space.device)
         self.chain = start.chain
+        # units are carried as they are only where that is simple
+        self._recasts = architecture.weights.recasts and not any(
+            layer.skip or layer.noise.kind == "layers" for layer in architecture.layers
+        )
+        self.biased = any(layer.sigma_b > 0 for layer in architecture.layers)
         self.pointwise = [Pointwise(layer.activation) for layer in architecture.layers]
 
     def run(self, loss: Loss | None) -> Trace:
@@ -210,7 +227,7 @@ class Block:
     def _begin(self, trace: Trace) -> _State:
         shape = (len(self.chain), self.nets, self.architecture.widths[0])
         h = self.start.vectors(self.forward_draws, self.space.take("start", *shape))
-        state = self._scaled(h, np.zeros(self.nets))
+        state = self._measured(h, self.chain, np.zeros(self.nets))
         self._note(trace, state)
         return state
 
@@ -236,82 +253,108 @@ class Block:
     def _hop(
         self, state: _State, index: int, place: int, kept: bool, trace: Trace | None
     ) -> tuple[_Hop, _State]:
-        layer = self.architecture.layers[index]
+        layer, kind = self.architecture.layers[index], self.architecture.weights
         below, above = self.architecture.widths[index : index + 2]
-        take, draws, inputs = self.space.take, self.forward_draws, len(self.chain)
+        take, draws, inputs, chain = (
+            self.space.take,
+            self.forward_draws,
+            len(self.chain),
+            state.chain,
+        )
         carried = take("carried", *state.h.shape).copy_(state.h) if layer.skip else None
 
-        biased = layer.sigma_b > 0 and self.architecture.weights.bias_as_unit
+        biased = layer.sigma_b > 0 and kind.bias_as_unit
         x = take(("x", place), inputs, self.nets, below + biased)
         signal = x[:, :, :below]
         slopes = take(("slopes", place), inputs, self.nets, below) if kept else None
         squares = np.square(state.coordinates).sum(0) / below
-        self.pointwise[index].columns(self.chain, state.h, squares, signal, slopes)
+        self.pointwise[index].columns(chain, state.h, squares, signal, slopes)
         if trace is not None and self.statistics:
-            self._note_units(trace, signal)
-        on_units = on_layer = None
-        if layer.noise.kind == "layers":
-            like = signal[0, :, :1]
-            on_layer = draw_noise(draws, layer, self.chain, like, exchangeable=False)
-        else:
-            # with a residual branch a unit is the same one from layer to layer
-            plain = layer.skip == 0 and (
-                index == 0 or self.architecture.layers[index - 1].skip == 0
-            )
-            on_units = draw_noise(draws, layer, self.chain, signal[0], exchangeable=plain)
-        if on_units is not None:
-            on_units.apply_(self.chain, signal)
-            if slopes is not None:
-                on_units.apply_(self.chain, slopes)
+            self._note_units(trace, signal, chain)
+        on_layer = self._apply_noise(index, chain, signal, slopes)
 
         sigma = layer.sigma_w / math.sqrt(below) * gain(layer)
         bias = biased * layer.sigma_b / sigma * np.exp(-state.log)
         if biased:  # one more unit below, which always fires
-            x[0, :, below] = torch.from_numpy(bias)
-            x[1:, :, below] = 0
-        factor = orthogonal(x, self.space, ("basis", place))
-        if not biased:
-            mend_dead(x, factor, self.chain)
+            last = x[:, :, below]
+            last.copy_(column(bias, x)[:, 0])
+            if chain.steps:
+                last[chain.tied] = 0
+        factor = factorise(x, self.space, ("basis", place))
+        if not biased and chain.steps:
+            mend_dead(x, factor, chain)
+        coordinates = chain.recast(factor.coordinates, self.chain)
         if trace is not None:
-            trace.x.append(factor.coordinates * gain(layer))
+            trace.x.append(coordinates * gain(layer))
             trace.x_log.append(state.log)
             trace.bias.append(bias * gain(layer))
             if self.absolute:
-                trace.x_abs.append(self._absolute(signal, 1) * gain(layer) ** 2)
+                trace.x_abs.append(self._absolute(signal, chain, 1) * gain(layer) ** 2)
 
-        weights = self.architecture.weights(sigma, self.space, place)
-        h = weights.forward(draws, x, factor, take(("h", index % 2), inputs, self.nets, above))
+        weights = kind(sigma, self.space, place)
+        upper = self._chain_for(index + 1, coordinates * sigma)
+        out = take(("h", index % 2), inputs, self.nets, above)
+        h = weights.forward(draws, x, factor, self.chain.recast(coordinates, upper), out)
         if layer.sigma_b > 0 and not biased:
-            spread = torch.from_numpy(layer.sigma_b * np.exp(-state.log)).to(h.device, h.dtype)
-            h[0].add_(draws.normals(torch.empty_like(h[0])).mul_(spread[:, None]))
+            spread = layer.sigma_b * np.exp(-state.log)
+            noise = draws.normals(torch.empty_like(h[0])).mul_(column(spread, h))
+            h[upper.roots] += noise
         if on_layer is not None:
             on_layer.apply_(self.chain, h)
         if carried is not None:
             h.add_(carried, alpha=layer.skip)
-        hop = _Hop(weights, slopes, on_layer, layer.skip, below, biased)
-        return hop, self._scaled(h, state.log)
+        hop = _Hop(weights, slopes, on_layer, layer.skip, chain, upper, below, biased)
+        return hop, self._measured(h, upper, state.log)
 
-    def _scaled(self, h: Tensor, log: Array) -> _State:
+    def _apply_noise(
+        self, index: int, chain: Chain, signal: Tensor, slopes: Tensor | None
+    ) -> Survivors | Factors | None:
+        """Multiply by noise on units; return noise on the whole layer, which comes later."""
+        layer, draws = self.architecture.layers[index], self.forward_draws
+        if layer.noise.kind == "layers":
+            return draw_noise(draws, layer, chain, signal[0, :, :1], exchangeable=False)
+        # with a residual branch a unit is the same one from layer to layer
+        before = self.architecture.layers[max(index - 1, 0)]
+        plain = layer.skip == 0 and before.skip == 0
+        noise = draw_noise(draws, layer, chain, signal[0], exchangeable=plain)
+        if noise is not None:
+            noise.apply_(chain, signal)
+            if slopes is not None:
+                noise.apply_(chain, slopes)
+        return None
+
+    def _chain_for(self, index: int, coordinates: Array) -> Chain:
+        """How the vectors of a layer are carried, from the coordinates that they will have."""
+        layers = self.architecture.layers
+        if not self._recasts:
+            return self.chain
+        phi = layers[index].activation if index < len(layers) else self.architecture.output
+        limit = LINEAR_BELOW[self.space.dtype] * min(1.0, phi.scale)
+        tied = self.chain.tied
+        if tied and np.square(coordinates[:, tied]).sum(0).min() < limit**2:
+            return self.chain
+        return self.chain.apart
+
+    def _measured(self, h: Tensor, chain: Chain, log: Array) -> _State:
         """The state with these vectors, brought back to a length of 1 where that is allowed."""
-        coordinates = orthogonal(h, self.space, "unused").coordinates
+        coordinates = chain.recast(factorise(h, self.space, "unused").coordinates, self.chain)
         if self.architecture.scale_free:
-            biased = any(layer.sigma_b > 0 for layer in self.architecture.layers)
             size = np.sqrt(np.square(coordinates).sum(0).max(0) / h.shape[2])
-            coordinates, log = _rescaled(h, coordinates, log, size, only_down=biased)
-        return _State(h, coordinates, log)
+            coordinates, log = _rescaled(h, coordinates, log, size, only_down=self.biased)
+        return _State(h, chain, coordinates, log)
 
-    def _absolute(self, columns: Tensor, copies: int) -> Array:
+    def _absolute(self, columns: Tensor, chain: Chain, copies: int) -> Array:
         """Sums of ``|a_i b_i|`` over units, for all pairs of vectors."""
-        inputs = len(self.chain)
+        inputs = len(chain)
         total = np.zeros((inputs, inputs, self.nets))
         for copy in range(copies):
             vectors = columns[copy * inputs : (copy + 1) * inputs].clone()
-            vectors = self.chain.absolute_(vectors).abs_()
+            vectors = chain.absolute_(vectors).abs_()
             total += dots(vectors, vectors)
-        return total[np.ix_(self.chain.places, self.chain.places)]
+        return total[np.ix_(chain.places, chain.places)]
 
-    def _note_units(self, trace: Trace, signal: Tensor) -> None:
-        vectors = self.chain.absolute_(signal.clone()).double()
+    def _note_units(self, trace: Trace, signal: Tensor, chain: Chain) -> None:
+        vectors = chain.absolute_(signal.clone()).double()
         for name, values in (
             ("activation_mean", vectors),
             ("activation_square", vectors.square()),
@@ -326,10 +369,9 @@ class Block:
     def _loss_gradient(self, loss: Loss, state: _State) -> tuple[Tensor, Array]:
         h = state.h
         if not loss.scaling and np.any(state.log != 0):
-            h = h * torch.from_numpy(np.exp(state.log)).to(h.device, h.dtype)[:, None]
-        delta = loss.gradient(
-            self.backward_draws, self.chain, h, Pointwise(self.architecture.output)
-        )
+            h = h * column(np.exp(state.log), h)
+        phi = Pointwise(self.architecture.output)
+        delta = loss.gradient(self.backward_draws, state.chain, h, phi)
         return delta, loss.degree * state.log
 
     def _backward(
@@ -345,42 +387,43 @@ class Block:
         columns = copies * len(self.chain)
         for index in reversed(range(len(hops))):
             hop = hops[index]
-            delta, coordinates, log = self._note_delta(trace, delta, log, copies)
+            coordinates, log = self._note_delta(trace, delta, hop.above, log)
             above = delta
             if hop.on_layer is not None:
                 above = delta.clone()
-                for copy in above.split(len(self.chain)):
+                for copy in torch.split(above, len(self.chain)):
                     hop.on_layer.apply_(self.chain, copy)
-                coordinates = orthogonal(above, self.space, "unused").coordinates
-            trace.above.append(coordinates)
+                coordinates = factorise(above, self.space, "unused").coordinates
+            trace.above.append(hop.above.recast(coordinates, self.chain))
             if self.absolute:
-                trace.delta_abs.append(self._absolute(above, copies))
+                trace.delta_abs.append(self._absolute(above, hop.above, copies))
             if bottom and index == 0 and not self.to_start:
                 return delta, log
             assert hop.slopes is not None
-            width = hop.below + hop.biased
             self._turn = not self._turn  # delta stands in the other one
-            out = self.space.take(("delta", self._turn), columns, self.nets, width)
-            through = hop.weights.backward(self.backward_draws, above, coordinates, out)
-            through = through[:, :, : hop.below]
-            for copy in through.split(len(self.chain)):
-                self.chain.multiply_(hop.slopes, copy)
+            out = self.space.take(("delta", self._turn), columns, self.nets, hop.units + hop.biased)
+            recast = partial(hop.above.recast, other=hop.below)
+            hop.weights.backward(self.backward_draws, above, coordinates, recast, out)
+            through = out[:, :, : hop.units]
+            for copy in torch.split(through, len(self.chain)):
+                hop.below.multiply_(hop.slopes, copy)
             if hop.skip:
                 through.add_(delta, alpha=hop.skip)
             delta = through
         if bottom:
-            delta, _, log = self._note_delta(trace, delta, log, copies)
+            _, log = self._note_delta(trace, delta, hops[0].below, log)
         return delta, log
 
     def _note_delta(
-        self, trace: Trace, delta: Tensor, log: Array, copies: int
-    ) -> tuple[Tensor, Array, Array]:
-        coordinates = orthogonal(delta, self.space, "unused").coordinates
+        self, trace: Trace, delta: Tensor, chain: Chain, log: Array
+    ) -> tuple[Array, Array]:
+        """Coordinates of a gradient in its own chain, after bringing its length back to 1."""
+        coordinates = factorise(delta, self.space, "unused").coordinates
         size = np.sqrt(np.square(coordinates).sum(0).max(0) / delta.shape[2])
         coordinates, log = _rescaled(delta, coordinates, log, size)
-        trace.delta.append(coordinates)
+        trace.delta.append(chain.recast(coordinates, self.chain))
         trace.delta_log.append(log)
-        return delta, coordinates, log
+        return coordinates, log
 
 
 def _rescaled(
@@ -396,7 +439,7 @@ def _rescaled(
         return coordinates, log
     exponent = np.where(away, -np.frexp(size)[1], 0)
     power = np.ldexp(1.0, exponent)
-    vectors *= torch.from_numpy(power).to(vectors.device, vectors.dtype)[:, None]
+    vectors *= column(power, vectors)
     return coordinates * power, log - exponent * math.log(2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from depthscale.finite.passes import Architecture
 # Numbers in the columns of one layer of one block, by device: small enough for a processor's cache,
 # large enough that calls cost less than arithmetic. Part of the seed contract: it decides which
 # networks share a stream.
-BLOCK = {"cpu": 1 << 16, "cuda": 1 << 23}
+BLOCK = {"cpu": 1 << 18, "cuda": 1 << 23}
 
 # What the backward pass keeps of the forward pass at a time, in bytes.
 KEPT = {"cpu": 1 << 28, "cuda": 1 << 33}
@@ -48,7 +49,7 @@ def break_even(width: int) -> float:
     explicit one ``width (m + COST_OF_WEIGHT)``.
     """
     a, b, c = COST_OF_SQUARE, COST_OF_INPUT - width, -COST_OF_WEIGHT * width
-    return (-b + (b * b - 4 * a * c) ** 0.5) / (2 * a)
+    return (math.sqrt(b * b - 4 * a * c) - b) / (2 * a)
 
 
 COST_OF_SQUARE, COST_OF_INPUT, COST_OF_WEIGHT = 6.0, 150.0, 40.0

@@ -102,13 +102,14 @@ class Pointwise:
             x: filled with ``phi``.
             slopes: filled with ``phi'``.
         """
-        limit = LINEAR_BELOW[h.dtype] * min(1.0, self.activation.scale)
-        close = np.argwhere(squares < limit**2).tolist()
-        kept = [
-            (k, parent, net, h[k, net].clone())
-            for k, net in close
-            if (parent := chain.parents[k]) >= 0
-        ]
+        kept = []
+        if chain.steps:
+            limit = LINEAR_BELOW[h.dtype] * min(1.0, self.activation.scale)
+            kept = [
+                (k, parent, net, h[k, net].clone())
+                for k, net in np.argwhere(squares < limit**2).tolist()
+                if (parent := chain.parents[k]) >= 0
+            ]
         chain.absolute_(h)
         self.values(h, x)
         if slopes is not None:
@@ -121,7 +122,7 @@ class Pointwise:
             )
 
     def _tangent(self, base: Tensor, step: Tensor, x: Tensor, slopes: Tensor | None) -> None:
-        """Write ``phi'(middle) step`` and ``phi''(middle) step`` where nothing breaks in between."""
+        """Write ``phi'`` and ``phi''`` at the middle times ``step`` where nothing breaks."""
         middle = base + step / 2
         value, slope, bend = (torch.empty_like(middle) for _ in range(3))
         self.values(middle, value)

@@ -74,8 +74,8 @@ class Job:
         """Tells whether a saved state belongs to this job."""
         probe = np.linspace(-3.0, 3.0, 25)
         layers = [
-            [*layer.activation(probe).tolist(), layer.activation.name, layer.sigma_w, layer.sigma_b]
-            + [layer.drop, layer.masks, layer.skip]
+            (layer.activation.name, layer.activation(probe).tolist(), layer.sigma_w, layer.sigma_b)
+            + (layer.drop, layer.masks, layer.skip)
             for layer in self.architecture.layers
         ]
         loss = None if self.loss is None else self.loss.label

@@ -163,10 +163,11 @@ class LogNormalRate:
     coupling:
         ``2 a c/(1 - chi_q)``, ``c = sigma_w^2 Cov(D^2 phi^2, D^2 phi'^2)/E[D^2 phi'^2]``: the same
         units make lengths and gradients.
+    length_shift:
+        ``v (d chi_q/dq)/(2 (1 - chi_q^2) (1 - chi_q))``: the mean length is ``q + length_shift/n``.
     drift:
-        ``-backward/2 + a b/(1 - chi_q) + v (ln chi_1)''/(2 (1 - chi_q^2)) + tying``, with
-        ``b = v (d chi_q/dq)/(2 (1 - chi_q^2))`` and primes for ``d/dq``, for a loss without mean
-        response.
+        ``-backward/2 + a length_shift + v (d^2 ln chi_1/dq^2)/(2 (1 - chi_q^2)) + tying``, for a
+        loss without mean response.
     tying:
         The part of ``drift`` that exists because backpropagation uses the forward weights, see
         ``log_normal_rate``; 0 for weights drawn anew.
@@ -176,6 +177,7 @@ class LogNormalRate:
     backward: float
     lengths: float
     coupling: float
+    length_shift: Quantity
     drift: Quantity
     tying: Quantity
 
@@ -239,14 +241,15 @@ def log_normal_rate(field: MeanField) -> LogNormalRate | Undefined:
     if reason is not None:
         return Undefined(reason)
     assert not isinstance(lengths, Undefined)
-    point = _Point.of(field, lengths[0])
-    if point.slope2 == 0:
+    if float(field.kernel.slope_moment(lengths[0])) == 0:
         return Undefined(f"{field.activation.name} has slope 0: there is no gradient")
+    point = _Point.of(field, lengths[0])
     relative = point.fourth * point.slope4 / (point.second * point.slope2) ** 2
     backward = 3 * relative - 1
     if field.scale_free:
         # |phi'| keeps its law at any length and y phi' = phi: no source for w
-        means = _unless_weights(field, -backward / 2, 0.0)
+        nowhere = Undefined("scale-free network: lengths have no fixed point")
+        means = _unless_weights(field, nowhere, -backward / 2, 0.0)
         return LogNormalRate(point.chi1, backward, 0.0, 0.0, *means)
     if abs(point.chi_q) >= 1 - CRITICAL:
         return Undefined(
@@ -254,7 +257,8 @@ def log_normal_rate(field: MeanField) -> LogNormalRate | Undefined:
         )
     stays = 1 - point.chi_q
     tying = _tying(point)
-    free = -backward / 2 + point.log_slope * point.bias / stays
+    shift = point.bend * point.spread / (2 * (1 - point.chi_q**2) * stays)
+    free = -backward / 2 + point.log_slope * shift
     free += point.log_curvature * point.spread / (2 * (1 - point.chi_q**2))
     drift = tying if isinstance(tying, Undefined) else free + tying
     return LogNormalRate(
@@ -262,7 +266,7 @@ def log_normal_rate(field: MeanField) -> LogNormalRate | Undefined:
         backward,
         point.log_slope**2 * point.spread / stays**2,
         2 * point.log_slope * point.covariance / stays,
-        *_unless_weights(field, drift, tying),
+        *_unless_weights(field, shift, drift, tying),
     )
 
 
@@ -282,13 +286,10 @@ def _why_not(field: MeanField) -> str | None:
     return None
 
 
-def _unless_weights(
-    field: MeanField, drift: Quantity, tying: Quantity
-) -> tuple[Quantity, Quantity]:
+def _unless_weights(field: MeanField, *means: Quantity) -> tuple[Quantity, ...]:
     if field.noise.kind == "weights" and field.drop > 0:
-        why = Undefined("the shift of the mean with dropped weights is not derived")
-        return why, why
-    return drift, tying
+        return (Undefined("shifts of means with dropped weights are not derived"),) * len(means)
+    return means
 
 
 @dataclass(frozen=True)
@@ -308,7 +309,7 @@ class _Point:
     weighed: float  # E[h^2 phi'^2]
     spread: float  # v, n times the variance that a hop adds to the length
     covariance: float  # c
-    bias: float  # n times the shift of the mean length that a hop makes
+    bend: float  # d chi_q/dq
     log_slope: float  # of ln chi_1
     log_curvature: float
 
@@ -334,9 +335,7 @@ class _Point:
         both = mean(lambda x: (f(x) * slope(x)) ** 2)
         chi_q = float(field.length_slope(q))
         spread = weight**2 * (fourth * mean(lambda x: f(x) ** 4) - (second * value2) ** 2)
-        bend = weight * second * mean(lambda x: f(x) ** 2 * he4(x))  # d chi_q/dq
-        settles = 1 - chi_q**2
-        log_slope = mean(lambda x: squared(x) * he2(x)) / slope2 if slope2 else 0.0
+        log_slope = mean(lambda x: squared(x) * he2(x)) / slope2
         return cls(
             q=q,
             own=q - field.sigma_b**2,
@@ -350,14 +349,10 @@ class _Point:
             both=both,
             weighed=mean(lambda x: (x * slope(x)) ** 2),
             spread=spread,
-            covariance=weight * (fourth * both / (second * slope2) - second * value2)
-            if slope2
-            else 0.0,
-            bias=bend * spread / (2 * settles) if settles else math.inf,
+            covariance=weight * (fourth * both / (second * slope2) - second * value2),
+            bend=weight * second * mean(lambda x: f(x) ** 2 * he4(x)),
             log_slope=log_slope,
-            log_curvature=mean(lambda x: squared(x) * he4(x)) / slope2 - log_slope**2
-            if slope2
-            else 0.0,
+            log_curvature=mean(lambda x: squared(x) * he4(x)) / slope2 - log_slope**2,
         )
 
 

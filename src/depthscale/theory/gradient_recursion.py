@@ -201,14 +201,16 @@ def run_backwards(
     for hop in reversed(range(len(layers))):
         field, last = layers[hop], response[-1]
         pull = [Signed.of(field.sigma_w**2 * ratios[hop]) * r for r in last]
+        carried = residual.carried(hop, pulls) if responsive and field.skip else {}
         below = []
         for row, (i, j) in enumerate(PAIRS):
             s = Signed.of(moments.factor[row, hop]) * backprop[-1][row]
             if responsive:
                 s += pull[i] * pull[j] * Signed.of(moments.source[row, hop])
-                for first, second in ((i, j), (j, i)) if field.skip else ():
+            if responsive and field.skip:
+                for first, second in ((i, j), (j, i)):
                     weight = Signed.of(field.skip * field.moments[second]) * pull[second]
-                    s += weight * residual.carried(hop, first, second, pulls)
+                    s += weight * carried[first, second]
             below.append(s)
         backprop.append(below)
         response.append([Signed.of(moments.response[k, hop]) * last[k] for k in range(2)])
@@ -256,7 +258,25 @@ class _Residual:
                 growth[k, hop] = np.log1p((branch + field.sigma_b**2) / (field.skip**2 * q))
         return growth
 
-    def carried(self, hop: int, first: int, second: int, pulls: list[list[Signed]]) -> Signed:
+    @cached_property
+    def _alike(self) -> bool:
+        """Whether both inputs have the same lengths and noise."""
+        noise = all(field.moments.first == field.moments.second for field in self.layers)
+        return noise and bool(np.all(self.path.q1 == self.path.q2))
+
+    def carried(self, hop: int, pulls: list[list[Signed]]) -> dict[tuple[int, int], Signed]:
+        """``<delta_first psi(h_second)>`` by ``(first, second)``, see ``_carried``."""
+        same, cross = (self._carried(hop, 0, second, pulls) for second in range(2))
+        if self._alike:
+            return {(0, 0): same, (1, 1): same, (0, 1): cross, (1, 0): cross}
+        return {
+            (0, 0): same,
+            (0, 1): cross,
+            (1, 1): self._carried(hop, 1, 1, pulls),
+            (1, 0): self._carried(hop, 1, 0, pulls),
+        }
+
+    def _carried(self, hop: int, first: int, second: int, pulls: list[list[Signed]]) -> Signed:
         """``<delta_first psi(h_second)>``, ``delta`` above the hop and ``h`` below it.
 
         In the mean, given the pre-activations, ``delta^(l+1) = sum_k P A_k E[D^2] psi(h^k) +

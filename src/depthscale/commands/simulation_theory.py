@@ -1,0 +1,250 @@
+"""The theory beside a simulation: infinite width, first order in 1/n, gradients both ways."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from depthscale.answers import InputError, Quantity, Undefined
+from depthscale.commands.output import plain
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from depthscale.finite.ensemble import Ensemble, Pair
+    from depthscale.finite.sampled import Sampled
+    from depthscale.theory.gradients import GradientTheory
+    from depthscale.theory.meanfield import MeanField
+
+    Array = NDArray[np.float64]
+
+_GAUSSIAN = "it is derived for Gaussian weights, not for orthogonal ones"
+
+
+def theory_beside(
+    networks: Ensemble,
+    pair: Pair,
+    loss: str | None,
+    result: Sampled,
+    reasons: dict[str, str],
+) -> dict[str, Any]:
+    """Everything that theory says about these networks; ``Undefined`` where it says nothing.
+
+    ``infinite_width``: ``q`` and ``eps`` by layer, as far as they stay within float64.
+    ``first_order``: ``mean``, ``var``, ``mean_log`` and ``var_log`` of both at this width.
+    ``tied`` and ``gia``: ``mean`` and ``log_abs_mean`` of ``grad_aa`` and ``grad_ab`` by hop (and
+    of the tangent kernels), to leading order in the width, with the forward weights and under the
+    gradient independence assumption. ``log_normal``: ``mean_log`` and ``var_log`` of ``grad_aa`` to
+    first order. ``noise_floor``: the root mean square cosine of ``dE_a/dh`` and ``dE_b/dh`` far
+    below the loss, how far, and ``grad_ab`` there: ``log_rms`` by hop. Reasons for gaps inside lists are
+    added to ``reasons``.
+    """
+    tied, gia = (_gradients(networks, pair, loss, tied) for tied in (True, False))
+    own = tied if networks.tied else gia
+    with_kernel = "ntk_aa" in result.names
+    return {
+        "infinite_width": _infinite_width(networks, pair, reasons),
+        "first_order": _first_order(networks, pair),
+        "tied": _expected(networks, tied, "tied", with_kernel, reasons),
+        "gia": _expected(networks, gia, "gia", with_kernel, reasons),
+        "log_normal": _log_normal(networks, loss, own),
+        "noise_floor": _noise_floor(networks, own, reasons),
+    }
+
+
+def _infinite_width(networks: Ensemble, pair: Pair, reasons: dict[str, str]) -> Any:
+    import numpy as np
+
+    state: Any = pair.q1, pair.q2, pair.eps
+    states = [state]
+    for layer in networks.layers:
+        if layer.activation.why_no_theory:
+            return Undefined(layer.activation.why_no_theory)
+        with np.errstate(all="ignore"):
+            state = tuple(float(x) for x in layer.pair_map(*state))
+        if not all(map(math.isfinite, state)) or state[0] <= 0 or state[1] <= 0:
+            break
+        states.append(state)
+    missing = networks.depth + 1 - len(states)
+    if missing:
+        for name in ("q", "eps"):
+            reasons[f"theory.infinite_width.{name}"] = (
+                f"layer {len(states)} to {networks.depth}: the length leaves the range of float64"
+            )
+    none = [None] * missing
+    record: dict[str, Any] = {
+        "q": [q for q, _, _ in states] + none,
+        "eps": [eps for _, _, eps in states] + none,
+    }
+    if any(layer.noise.kind == "layers" and layer.drop for layer in networks.layers):
+        record["note"] = (
+            "averaged over the draws of every layer, which do not average out within a network:"
+            " exact only where the maps are linear"
+        )
+    return record
+
+
+def _first_order(networks: Ensemble, pair: Pair) -> Any:
+    from depthscale.theory.finite_width import finite_width
+
+    if networks.weights != "gaussian":
+        return Undefined(_GAUSSIAN)
+    try:
+        order = finite_width(
+            networks.layers, networks.widths, q1=pair.q1, q2=pair.q2, eps=pair.eps, start=pair.start
+        )
+    except InputError as error:
+        return Undefined(str(error))
+    logs = {"mean_log": order.log_eps_mean, "var_log": order.log_eps_var}
+    return {
+        "q": {
+            "mean": order.q_mean[0].tolist(),
+            "var": order.q_var[0].tolist(),
+            "mean_log": order.log_q_mean[0].tolist(),
+            "var_log": order.log_q_var[0].tolist(),
+        },
+        "eps": {
+            "mean": order.eps_mean.tolist(),
+            "var": order.eps_var.tolist(),
+            **{k: v if isinstance(v, Undefined) else plain(v.tolist()) for k, v in logs.items()},
+        },
+        "reliable": order.reliable.tolist(),
+        "note": order.note,
+    }
+
+
+def _gradients(networks: Ensemble, pair: Pair, loss: Any, tied: bool) -> GradientTheory | Undefined:
+    from depthscale.theory.gradients import predict_gradients
+
+    if loss is None:
+        return Undefined("no gradients were sent back; give --backward")
+    if tied and networks.weights != "gaussian":
+        return Undefined(_GAUSSIAN)
+    # Products of all outputs' gradients sum up to the mean of those of a random linear readout.
+    loss = "linear" if loss == "outputs" else loss
+    try:
+        return predict_gradients(
+            networks.layers,
+            networks.widths,
+            q1=pair.q1,
+            q2=pair.q2,
+            eps=pair.eps,
+            loss=loss,
+            tied=tied,
+        )
+    except InputError as error:
+        return Undefined(str(error))
+
+
+def _expected(
+    networks: Ensemble,
+    theory: GradientTheory | Undefined,
+    key: str,
+    with_kernel: bool,
+    reasons: dict[str, str],
+) -> Any:
+    """Means of the gradients' products as the measured ones are given."""
+    import numpy as np
+
+    if isinstance(theory, Undefined):
+        return theory
+    record: dict[str, Any] = {}
+    for name, row in (("grad_aa", 0), ("grad_ab", 2)):
+        mean, log = getattr(theory, name), theory.log_grad[row]
+        record[name] = {"mean": plain(mean.tolist()), "log_abs_mean": plain(log.tolist())}
+        if not np.isfinite(mean).all():
+            reasons[f"theory.{key}.{name}.mean"] = "beyond the range of float64; see log_abs_mean"
+        if not np.isfinite(log).all():
+            reasons[f"theory.{key}.{name}.log_abs_mean"] = "the mean is 0"
+    if with_kernel:
+        for name, row in (("ntk_aa", 0), ("ntk_ab", 2)):
+            record[name] = _kernel(networks, theory, row)
+    return record
+
+
+def _kernel(networks: Ensemble, theory: GradientTheory, row: int) -> Quantity:
+    """``sum_l sigma_w^2/n_l G^l + sigma_b^2 |delta^(l+1)|^2``: derivatives by standard normals."""
+    import numpy as np
+
+    below, above = np.array(networks.widths[:-1]), np.array(networks.widths[1:])
+    weights = np.array([layer.sigma_w**2 for layer in networks.layers]) / below
+    biases = np.array([layer.sigma_b**2 for layer in networks.layers]) * above
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        gradients = theory.grad_sign[row] * np.exp(theory.log_grad[row])
+        deltas = theory.backprop_sign[row, 1:] * np.exp(theory.log_backprop[row, 1:])
+        total = float(weights @ gradients + biases @ deltas)
+    return total if math.isfinite(total) else Undefined("beyond the range of float64")
+
+
+def _one_layer(networks: Ensemble) -> MeanField | Undefined:
+    """The layer that all hidden ones are like."""
+    if networks.weights != "gaussian":
+        return Undefined(_GAUSSIAN)
+    hidden = networks.layers[1:]
+    if not hidden:
+        return Undefined("there is no hidden layer")
+    if any(layer != hidden[0] for layer in hidden):
+        return Undefined("the law takes layers that are all alike")
+    return hidden[0]
+
+
+def _log_normal(networks: Ensemble, loss: str | None, theory: GradientTheory | Undefined) -> Any:
+    """Of the log of ``grad_aa``: ``|delta|^2`` at the hop's output has come down L - 1 - l hops."""
+    import numpy as np
+
+    from depthscale.theory.gradient_laws import log_normal_rate
+
+    if isinstance(theory, Undefined):
+        return theory
+    field = _one_layer(networks)
+    if isinstance(field, Undefined):
+        return field
+    if loss == "quadratic" and networks.tied:
+        return Undefined(
+            "a quadratic loss has a mean response, whose scatter the law does not follow"
+        )
+    if field.scale_free:
+        return Undefined("lengths keep fluctuating without a scale, which the law leaves out")
+    rate = log_normal_rate(field)
+    if isinstance(rate, Undefined):
+        return rate
+    drift = rate.drift
+    if not networks.tied and not isinstance(drift, Undefined):
+        drift = drift - float(rate.tying)
+    passed = 1 / np.array(networks.widths[1:], dtype=float)
+    passed = np.append(np.cumsum(passed[:0:-1])[::-1], 0.0)  # hops above hop l, over the width
+    mean = drift
+    if not isinstance(drift, Undefined):
+        mean = plain((theory.log_grad[0] + drift * passed).tolist())
+    return {"grad_aa": {"mean_log": mean, "var_log": (rate.rate * passed).tolist()}}
+
+
+def _noise_floor(
+    networks: Ensemble, theory: GradientTheory | Undefined, reasons: dict[str, str]
+) -> Any:
+    import numpy as np
+
+    from depthscale.theory.gradient_laws import noise_floor
+
+    if isinstance(theory, Undefined):
+        return theory
+    field = _one_layer(networks)
+    if isinstance(field, Undefined):
+        return field
+    if len(set(networks.widths[1:])) > 1:
+        return Undefined("the law takes layers of one width")
+    floor = noise_floor(field, networks.widths[-1])
+    if isinstance(floor, Undefined):
+        return floor
+    names = ("cosine", "crossover", "gradient_factor", "pair_factor")
+    # |x_a . x_b|, the other factor of the product of two gradients
+    with np.errstate(invalid="ignore"):
+        signals = theory.log_grad[2] - theory.log_backprop[2, 1:]
+        rms = math.log(floor.cosine) + theory.log_backprop[:2, 1:].mean(axis=0) + signals
+    if not np.isfinite(rms).all():
+        reasons["theory.noise_floor.grad_ab.log_rms"] = "the mean product is 0 there"
+    return {
+        **{name: getattr(floor, name) for name in names},
+        "grad_ab": {"log_rms": plain(rms.tolist())},
+    }

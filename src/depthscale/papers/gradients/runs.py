@@ -1,0 +1,218 @@
+"""The random networks of the claims, sampled once each.
+
+Three losses are in use. The linear networks of figures 2 and 4 have ``E = |h^L|^2``, twice
+``Ensemble``'s quadratic loss. All other networks of figures 3 to 5 have ten outputs above the 200
+layers, the last of them masked too, and softmax cross-entropy with two different labels: the paper
+does not say so, but only this reproduces what the authors published, see ``metrics``. Where a
+mechanism is to be isolated, a readout that is independent of the network takes their place.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from depthscale.finite.ensemble import Ensemble, Pair
+from depthscale.finite.sampled import Sampled
+from depthscale.papers.gradients.common import DEPTH, VARIANCES
+from depthscale.theory.gaussian import Array
+from depthscale.theory.meanfield import MeanField
+
+WIDTH = 1000
+"""Of figure 3."""
+
+NARROW = 500
+"""Of figures 2 and 4."""
+
+CLASSES = 10
+PAIRS, CLASSIFIERS = 2000, 300
+"""Networks of each setting."""
+
+WORKERS = 2
+
+METRICS = {"g_aa": "grad_aa", "g_ab": "grad_ab", "g_ab_abs": "grad_ab_abs"}
+
+
+@dataclass(frozen=True)
+class Moments:
+    """A gradient metric over networks, by layer from the input.
+
+    Attributes
+    ----------
+    mean, deviation:
+        Over networks.
+    mean_log, var_log:
+        Of the logarithm of the absolute value.
+    nets:
+        Number of networks.
+    """
+
+    mean: Array
+    deviation: Array
+    mean_log: Array
+    var_log: Array
+    nets: int
+
+    def error(self, nets: int | None = None) -> Array:
+        """Relative standard error of a mean over ``nets``, if the metric is log-normal.
+
+        The sample's own is far too small where the mean rests on rare networks.
+        """
+        return np.asarray(np.sqrt(np.expm1(self.var_log) / (self.nets if nets is None else nets)))
+
+
+@dataclass(frozen=True)
+class Runs:
+    """How many networks there are of each kind.
+
+    Args:
+        share: of the full number, above 0.
+    """
+
+    share: float = 1.0
+
+    def nets(self, full: int) -> int:
+        """This share of a number of networks, at least 16."""
+        return max(16, round(self.share * full))
+
+    def linear(self, rho: float) -> dict[str, Moments]:
+        """Figure 2: linear, width 500, ``E = |h^L|^2``."""
+        return _linear(rho, self.nets(PAIRS))
+
+    def classifier(self, activation: str, rho: float, width: int = WIDTH) -> dict[str, Moments]:
+        """Figures 3 to 5: cross-entropy of ten outputs; the layer of the outputs comes last."""
+        return _classifier(activation, rho, width, self.nets(CLASSIFIERS))
+
+    def pairs(self, network: MeanField, loss: str, width: int, tied: bool, depth: int) -> PairRun:
+        """Every network's own gradients, of a pair that starts at its fixed point."""
+        return _pairs(network, loss, width, tied, depth, self.nets(PAIRS))
+
+    def provenance(self) -> dict[str, Any]:
+        """What it takes to draw the same networks again."""
+        return {
+            "networks": {
+                "figure 2": self.nets(PAIRS),
+                "figures 3 to 5": self.nets(CLASSIFIERS),
+                "mechanisms": self.nets(PAIRS),
+            },
+            "seed": "crc32 of the words of each setting, see papers/gradients/runs.py",
+            "precision": "double",
+        }
+
+
+@dataclass(frozen=True)
+class PairRun:
+    """Gradients of every network, ``[net, hop]``, from the hop next to the loss downwards.
+
+    Attributes
+    ----------
+    aa, ab, ab_abs:
+        ``sqrt(G_aa G_bb)``, ``G_ab`` and the sum of ``|g_a g_b|``, relative to the mean of the
+        first at the loss.
+    cosine:
+        Of ``dE_a/dh`` and ``dE_b/dh``.
+    """
+
+    aa: Array
+    ab: Array
+    ab_abs: Array
+    cosine: Array
+
+
+@cache
+def _linear(rho: float, nets: int) -> dict[str, Moments]:
+    weight, bias = VARIANCES["identity"]
+    networks = Ensemble("identity", weight**0.5, bias**0.5, NARROW, DEPTH, drop=_drop(rho))
+    run = _backward(networks, "quadratic", nets, f"figure 2 {rho}")
+    return _moments(run, np.full(DEPTH, NARROW**2 / 4))
+
+
+@cache
+def _classifier(activation: str, rho: float, width: int, nets: int) -> dict[str, Moments]:
+    weight, bias = VARIANCES[activation]
+    networks = Ensemble(
+        activation,
+        weight**0.5,
+        bias**0.5,
+        [width] * (DEPTH + 1) + [CLASSES],
+        DEPTH + 1,
+        drop=_drop(rho),
+    )
+    words = f"classifier {activation} {rho} {width}"
+    run = _backward(networks, "cross_entropy", nets, words, labels=[0, 1])
+    sizes = np.full(DEPTH + 1, width**2)
+    sizes[-1] = width * CLASSES
+    return _moments(run, sizes)
+
+
+@cache
+def _pairs(
+    network: MeanField, loss: str, width: int, tied: bool, depth: int, nets: int
+) -> PairRun:
+    length, eps = inputs(network)
+    networks = Ensemble(
+        network.activation,
+        network.sigma_w,
+        network.sigma_b,
+        width,
+        depth,
+        drop=network.drop,
+        tied=tied,
+    )
+    words = f"pairs {network.activation.name} {loss} {width} {depth}"  # one seed, tied or not
+    run = _backward(networks, loss, nets, words, Pair(eps, length, length), keep=True)
+    both = run.values("grad_aa")[:, :, ::-1]
+    aa = np.sqrt(both[:, 0] * both[:, 1])
+    top = aa[:, 0].mean()
+    ab, ab_abs = (run.values(name)[:, 0, ::-1] / top for name in ("grad_ab", "grad_ab_abs"))
+    cosine = 1 - run.values("delta_eps")[:, 0, ::-1]
+    return PairRun(aa / top, ab, ab_abs, cosine)
+
+
+def inputs(network: MeanField) -> tuple[float, float]:
+    """Length and misalignment of inputs whose first pre-activations are at the fixed point."""
+    weight, bias = network.sigma_w**2, network.sigma_b**2
+    length = 1.0 if network.scale_free else float(network.q)
+    one, other = (x - bias for x in (length, length * (1 - float(network.eps))))
+    return one / weight, 1 - other / one
+
+
+def _backward(
+    networks: Ensemble, loss: str, nets: int, words: str, start: Pair | None = None, **how: Any
+) -> Sampled:
+    return networks.backward(
+        loss,
+        Pair(1.0) if start is None else start,
+        nets,
+        zlib.crc32(words.encode()),
+        workers=WORKERS,
+        progress=False,
+        precision="double",
+        **how,
+    )
+
+
+def _moments(run: Sampled, sizes: Array) -> dict[str, Moments]:
+    """Means over weight entries instead of sums."""
+    found = {}
+    for metric, name in METRICS.items():
+        mean, sem, mean_log, var_log = (
+            run.statistic(name, which)[0] for which in ("mean", "sem", "mean_log", "var_log")
+        )
+        found[metric] = Moments(
+            mean / sizes,
+            sem * math.sqrt(run.nets) / sizes,
+            mean_log - np.log(sizes),
+            var_log,
+            run.nets,
+        )
+    return found
+
+
+def _drop(rho: float) -> float:
+    return round(1 - rho, 12)
