@@ -29,7 +29,9 @@ bench: $(VENV)/.bench  ## Speed, as ratios within one run; results go to benchma
 	@for script in benchmarks/[!_]*.py; do $(ONE_THREAD) $(BIN)/python $$script || exit 1; done
 
 reproduce: $(VENV)/.core  ## The claims of the papers, recomputed; values and figures go to reproduced/
-	@$(ONE_THREAD) $(BIN)/python -m depthscale.papers dropout --out reproduced/dropout
+	@for paper in dropout gradients; do \
+		$(ONE_THREAD) $(BIN)/python -m depthscale.papers $$paper --out reproduced/$$paper || exit 1; \
+	done
 
 docs: $(VENV)/.docs  ## The reference, from the docstrings, in site/
 	$(BIN)/pdoc --docformat numpy --output-directory site depthscale

@@ -5,8 +5,8 @@ All in one run, one thread against one thread, CPU seconds, the variants of a ro
 * speed: forward plus tied backward, 30 layers, two inputs, drop 0.1, tanh, quadratic loss, with q,
   eps and gradient norms of both inputs and of the pair. Peers: the same network built of torch
   modules, with autograd; and a hand-written pass over explicit weights, which never forms a
-  gradient matrix. Required: 700 and 150 times faster at width 1024, 240 and 27 at 256, and 900
-  times the hand-written pass at 4096.
+  gradient matrix; each in both precisions, weights and all. Required: 700 and 150 times faster at
+  width 1024, 240 and 27 at 256, and 900 times the hand-written pass at 4096.
 * limit: neuron updates (one unit of one layer, both inputs) per second, against the time that the
   normals and tanhs of such an update take by themselves. Required: 75 % of that bound with the
   library's own primitives, 60 % with the fastest that numpy and torch have here.
@@ -88,15 +88,15 @@ def sampler(task: Job) -> Callable[[], int]:
 # The peers ---------------------------------------------------------------------------------------
 
 
-def module_with_autograd(width: int) -> Callable[[], int]:
+def module_with_autograd(width: int, dtype: torch.dtype) -> Callable[[], int]:
     """The network as modules, re-initialised for every draw; one network a call."""
     layers: list[nn.Module] = [nn.Linear(width, width)]
     for _ in range(DEPTH - 1):
         layers += [nn.Tanh(), nn.Dropout(DROP), nn.Linear(width, width)]
-    model = nn.Sequential(*layers)
+    model = nn.Sequential(*layers).to(dtype)
     linear = [layer for layer in model if isinstance(layer, nn.Linear)]
     weights = [layer.weight for layer in linear]
-    x = pair_of_inputs(width)
+    x = pair_of_inputs(width).to(dtype)
 
     def run() -> int:
         with torch.no_grad():
@@ -121,10 +121,10 @@ def module_with_autograd(width: int) -> Callable[[], int]:
     return run
 
 
-def explicit_by_hand(width: int) -> Callable[[], int]:
+def explicit_by_hand(width: int, dtype: torch.dtype) -> Callable[[], int]:
     """Weights drawn into one buffer a layer, matrix products both ways; one network a call."""
-    matrices = torch.empty(DEPTH, width, width)
-    x0 = pair_of_inputs(width)
+    matrices = torch.empty(DEPTH, width, width, dtype=dtype)
+    x0 = pair_of_inputs(width).to(dtype)
     scale = SIGMA_W / math.sqrt(width)
 
     @torch.no_grad()
@@ -133,7 +133,7 @@ def explicit_by_hand(width: int) -> Callable[[], int]:
         for layer in range(DEPTH):
             signals.append(x)
             w = matrices[layer].normal_()
-            h = torch.addmm(torch.randn(width) * SIGMA_B, x, w.t(), alpha=scale)
+            h = torch.addmm(torch.randn(width, dtype=dtype) * SIGMA_B, x, w.t(), alpha=scale)
             state_of_pair(h)
             if layer < DEPTH - 1:
                 value = torch.tanh(h)
@@ -164,21 +164,20 @@ def state_of_pair(h: Tensor) -> tuple[Tensor, Tensor]:
 def speed() -> list[dict[str, Any]]:
     rows = []
     for width, (autograd, by_hand) in REQUIRED.items():
-        runs = {
-            "double": sampler(job(width, "quadratic", "double")),
-            "single": sampler(job(width, "quadratic", "single")),
-            "by_hand": explicit_by_hand(width),
-        }
-        if autograd is not None:
-            runs["autograd"] = module_with_autograd(width)
-        cost = turns(runs, seconds=1.0, repeats=5 if width < 4096 else 2)
-        row: dict[str, Any] = {"width": width}
-        row |= {f"ms_{name}": 1e3 * seconds for name, seconds in cost.items()}
-        for peer in ("by_hand", "autograd"):
-            if peer in cost:
-                row |= {f"{peer}/{own}": cost[peer] / cost[own] for own in ("double", "single")}
-        row |= {"required_by_hand": by_hand, "required_autograd": autograd or "-"}
-        rows.append(row)
+        for precision in ("double", "single"):
+            dtype = torch.float64 if precision == "double" else torch.float32
+            runs = {
+                "sampler": sampler(job(width, "quadratic", precision)),
+                "by_hand": explicit_by_hand(width, dtype),
+            }
+            if autograd is not None:
+                runs["autograd"] = module_with_autograd(width, dtype)
+            cost = turns(runs, seconds=1.0, repeats=5 if width < 4096 else 2)
+            row: dict[str, Any] = {"width": width, "precision": precision}
+            row |= {f"ms_{name}": 1e3 * seconds for name, seconds in cost.items()}
+            row |= {f"{p}/sampler": cost[p] / cost["sampler"] for p in runs if p != "sampler"}
+            row |= {"required_by_hand": by_hand, "required_autograd": autograd or "-"}
+            rows.append(row)
     return rows
 
 

@@ -161,7 +161,7 @@ class TestPackage:
 
 class TestHelp:
     @pytest.mark.parametrize(
-        "command", ["", "audit", "theory", "critical", "phase", "universality", "law"]
+        "command", ["", "audit", "theory", "critical", "phase", "universality", "law", "simulate"]
     )
     def test_has_an_example_and_the_exit_codes(self, run, capsys, command):
         with pytest.raises(SystemExit) as ended:
@@ -180,12 +180,12 @@ class TestHelp:
     def test_examples_parse(self):
         # Every line of every help text that starts with the command must be a valid one.
         texts = (cli.TOP, cli.AUDIT, cli.THEORY, cli.CRITICAL, cli.PHASE)
-        shown = "".join((*texts, cli.UNIVERSALITY, cli.LAW))
+        shown = "".join((*texts, cli.UNIVERSALITY, cli.LAW, cli.SIMULATE))
         lines = [line.split("    ")[0].strip() for line in shown.splitlines()]
         commands = [
             line for line in lines if line.startswith("depthscale ") and "(" not in line[:14]
         ]
-        assert len(commands) >= 26
+        assert len(commands) >= 31
         for line in commands:
             words = [word.strip('"') for word in line.split()[1:]]
             assert cli._parser().parse_args(words).command == words[0]

@@ -181,7 +181,7 @@ def test_dead_vectors_have_coordinates_that_say_so():
         columns = torch.cat([a[None], -a[None], normal(extra, 4, 11, seed=3)])
         chain = Chain.star(2 + extra)
         factor = orthogonal(columns, space(), "basis")
-        mend_dead(columns, factor, chain)
+        mend_dead(columns, factor.coordinates, chain)
         np.testing.assert_array_equal(factor.coordinates[:, 1], -factor.coordinates[:, 0])
 
 

@@ -398,11 +398,12 @@ def _simulate_parser(parser: argparse.ArgumentParser) -> None:
         help="default auto: the faster one")  # fmt: skip
     add("--workers", type=_positive, default=1, help="processes (default 1); same results")
     add("--device", default="cpu", help="cpu (default) or cuda")
-    add("--memory", type=_length, metavar="GB", help="GiB of memory that may be used (default: four"
+    add("--memory", type=_memory, metavar="GB", help="GiB of memory that may be used (default: four"
         " fifths of what is free)")  # fmt: skip
     add("--checkpoint", type=Path, metavar="FILE", help="save the run there now and then, and go on"
         " from there")  # fmt: skip
-    add("--save", type=Path, metavar="PATH", help="write all statistics: .nc (netCDF), .zarr, .csv")
+    add("--save", type=Path, metavar="PATH", help="write all statistics: .nc (netCDF) or "
+        ".zarr; or those by layer: .csv")  # fmt: skip
     add("--plot", type=Path, metavar="PATH", help="write the curves: .svg, .png or .pdf")
 
 
@@ -484,6 +485,12 @@ def _number(text: str) -> float:
 def _length(text: str) -> float:
     if _number(text) <= 0:
         raise argparse.ArgumentTypeError(f"expected a length above 0, got {text!r}")
+    return _number(text)
+
+
+def _memory(text: str) -> float:
+    if _number(text) <= 0:
+        raise argparse.ArgumentTypeError(f"expected GiB of memory, above 0, got {text!r}")
     return _number(text)
 
 

@@ -66,6 +66,13 @@ def _check(options: argparse.Namespace) -> None:
     ):
         if given and not options.backward:
             raise InputError(f"--{name} is about gradients; give --backward to send them back")
+    if options.untied and options.weights != "gaussian":
+        raise InputError("--untied is there for Gaussian weights; leave --weights out")
+    if options.untied and options.engine == "explicit":
+        raise InputError(
+            "--engine explicit sends gradients back through the weights themselves; for --untied"
+            " take --engine weightless"
+        )
     widths = options.widths
     if options.depth is None:
         options.depth = DEPTH if widths is None else len(widths) - 1

@@ -26,6 +26,14 @@ KERNELS = ("ntk_aa", "ntk_ab")
 QUANTILES = {"q05": 0.05, "median": 0.5, "q95": 0.95}
 VALUES = ("mean", "sem")
 LOGS = ("log_abs_mean", "log_sem", "mean_log", "sem_mean_log", "var_log", "sem_var_log")
+_OF_LOG = {
+    "log_abs_mean": "mean",
+    "log_sem": "standard error",
+    "log_q05": "5 % quantile",
+    "log_median": "median",
+    "log_q95": "95 % quantile",
+}
+MOST_STRETCHES = 6  # of layers, in a reason
 SCATTER = ("sem", "log_sem", "sem_mean_log", "var_log", "sem_var_log")
 
 
@@ -40,9 +48,10 @@ def simulation_record(
 
     Keys: ``layer`` and ``hop``; for each observable an object of statistics, arrays over layers
     (``q`` of the first input, ``eps``) or hops (``grad_aa``, ``grad_ab``, ``grad_ab_abs``), single
-    numbers for ``ntk_aa`` and ``ntk_ab``; logarithms are those of absolute values; ``dead``, by layer the networks in which a signal has
-    become 0; ``theory``, see ``theory_beside``; ``settings``; the engine and its reason; and
-    ``reasons`` for whatever is null, by the dotted key of the number or of its list.
+    numbers for ``ntk_aa`` and ``ntk_ab``, logarithms being those of absolute values; ``dead``, by
+    layer the networks in which a signal has become 0; ``theory``, see ``theory_beside``;
+    ``settings``; the engine and its reason; and ``reasons`` for whatever is null, by the dotted key
+    of the number or of its list.
     """
     from depthscale.theory.records import with_reasons
 
@@ -97,15 +106,22 @@ def _statistics(result: Sampled, name: str, reasons: dict[str, str]) -> dict[str
     return record
 
 
-def _absences(result: Sampled, name: str, moments: Moments) -> str:
-    """Why an observable exists in no network of a cell."""
+def _absences(result: Sampled, name: str, moments: Moments) -> list[tuple[Mask, str]]:
+    """Where an observable exists in no network, and why."""
+    import numpy as np
+
+    nowhere = moments.count[0] == 0
+    far = [(nowhere, "it leaves the range of float64 in every network")]
+    if name != "eps":
+        return far
     lengths = result.tally.moments("q").count
-    if name == "eps" and (lengths == result.nets).all():
-        return "a signal is dead in every network"
-    return "it leaves the range of float64 in every network"
+    zero = np.asarray(nowhere & (lengths == result.nets).all(axis=0))
+    return [(zero, "a signal is exactly 0 in every network"), *far]
 
 
-def _gaps(key: str, values: Array, moments: Moments, absent: str, along: str) -> str:
+def _gaps(
+    key: str, values: Array, moments: Moments, absent: list[tuple[Mask, str]], along: str
+) -> str:
     """Why some of these values do not exist, by stretches of layers."""
     import numpy as np
 
@@ -115,15 +131,14 @@ def _gaps(key: str, values: Array, moments: Moments, absent: str, along: str) ->
     count, zeros = moments.count[0], moments.zeros[0]
     nonzero = count - zeros
     takes_log = key in ("mean_log", "sem_mean_log", "var_log", "sem_var_log")
-    causes: list[tuple[Mask, str]] = [(count == 0, absent)]
+    causes = [*absent]
     if takes_log:
         causes.append((nonzero == 0, "it is 0 in every network, which has no logarithm"))
     if key in SCATTER:
         one = "one network alone has no scatter"
         causes.append(((nonzero if takes_log else count) == 1, one))
     if key.startswith("log_"):
-        what = key.removeprefix("log_").replace("_", " ")
-        causes.append((values == -np.inf, f"the {what} is 0, which has no logarithm"))
+        causes.append((values == -np.inf, f"the {_OF_LOG[key]} is 0, which has no logarithm"))
     causes.append((missing, f"beyond the range of float64{_instead(key)}"))
     texts = []
     for where, text in causes:
@@ -143,7 +158,7 @@ def _instead(key: str) -> str:
 
 
 def _stretches(places: list[int], along: str) -> str:
-    """Places as words.
+    """Places as words, the first ones where there are many.
 
     >>> _stretches([0, 3, 4, 5], "layer")
     'layer 0, 3 to 5'
@@ -151,10 +166,14 @@ def _stretches(places: list[int], along: str) -> str:
     breaks = [k for k, (a, b) in enumerate(pairwise(places), start=1) if b != a + 1]
     runs = [places[a:b] for a, b in pairwise([0, *breaks, len(places)])]
     words = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    if len(words) > MOST_STRETCHES:
+        words[MOST_STRETCHES:] = [f"... ({len(places)} in all)"]
     return f"{along} {', '.join(words)}"
 
 
 def _dead(result: Sampled) -> NDArray[np.int64]:
     """By layer, in how many networks one of the two signals is exactly 0: eps exists in none."""
+    import numpy as np
+
     lengths = result.tally.moments("q").count.min(axis=0)
-    return lengths - result.tally.moments("eps").count[0]
+    return np.asarray(lengths - result.tally.moments("eps").count[0])

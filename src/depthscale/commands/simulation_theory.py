@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
+LONGEST = (
+    1e150  # of lengths that the pair's map follows to full precision; its inverse is the least
+)
+_FAR = "beyond the range of float64"
 _GAUSSIAN = "it is derived for Gaussian weights, not for orthogonal ones"
 
 
@@ -37,33 +41,45 @@ def theory_beside(
     of the tangent kernels), to leading order in the width, with the forward weights and under the
     gradient independence assumption. ``log_normal``: ``mean_log`` and ``var_log`` of ``grad_aa`` to
     first order. ``noise_floor``: the root mean square cosine of ``dE_a/dh`` and ``dE_b/dh`` far
-    below the loss, how far, and ``grad_ab`` there: ``log_rms`` by hop. Reasons for gaps inside lists are
-    added to ``reasons``.
+    below the loss, how far, and of ``grad_ab`` there its ``log_rms`` by hop. Reasons for gaps
+    inside lists are added to ``reasons``.
     """
-    tied, gia = (_gradients(networks, pair, loss, tied) for tied in (True, False))
-    own = tied if networks.tied else gia
+    import numpy as np
+
     with_kernel = "ntk_aa" in result.names
-    return {
-        "infinite_width": _infinite_width(networks, pair, reasons),
-        "first_order": _first_order(networks, pair),
-        "tied": _expected(networks, tied, "tied", with_kernel, reasons),
-        "gia": _expected(networks, gia, "gia", with_kernel, reasons),
-        "log_normal": _log_normal(networks, loss, own),
-        "noise_floor": _noise_floor(networks, own, reasons),
-    }
+    with np.errstate(all="ignore"):
+        tied, gia = (_gradients(networks, pair, loss, tied) for tied in (True, False))
+        own = tied if networks.tied else gia
+        return {
+            "infinite_width": _infinite_width(networks, pair, reasons),
+            "first_order": _first_order(networks, pair, reasons),
+            "tied": _expected(networks, tied, "tied", with_kernel, reasons),
+            "gia": _expected(networks, gia, "gia", with_kernel, reasons),
+            "log_normal": _log_normal(networks, loss, own),
+            "noise_floor": _noise_floor(networks, own, reasons),
+        }
+
+
+def _listed(values: Array, key: str, reasons: dict[str, str], why: str = _FAR) -> list[Any]:
+    """An array as a list for JSON, with the reason for its gaps."""
+    import numpy as np
+
+    if not np.isfinite(values).all():
+        reasons[f"theory.{key}"] = why
+    listed: list[Any] = plain(values.tolist())
+    return listed
 
 
 def _infinite_width(networks: Ensemble, pair: Pair, reasons: dict[str, str]) -> Any:
-    import numpy as np
-
     state: Any = pair.q1, pair.q2, pair.eps
     states = [state]
     for layer in networks.layers:
-        if layer.activation.why_no_theory:
-            return Undefined(layer.activation.why_no_theory)
-        with np.errstate(all="ignore"):
+        try:
             state = tuple(float(x) for x in layer.pair_map(*state))
-        if not all(map(math.isfinite, state)) or state[0] <= 0 or state[1] <= 0:
+        except InputError as error:
+            return Undefined(str(error))
+        # The product of two lengths stands under a root.
+        if not all(1 / LONGEST < q < LONGEST for q in state[:2]):
             break
         states.append(state)
     missing = networks.depth + 1 - len(states)
@@ -85,7 +101,7 @@ def _infinite_width(networks: Ensemble, pair: Pair, reasons: dict[str, str]) -> 
     return record
 
 
-def _first_order(networks: Ensemble, pair: Pair) -> Any:
+def _first_order(networks: Ensemble, pair: Pair, reasons: dict[str, str]) -> Any:
     from depthscale.theory.finite_width import finite_width
 
     if networks.weights != "gaussian":
@@ -96,18 +112,29 @@ def _first_order(networks: Ensemble, pair: Pair) -> Any:
         )
     except InputError as error:
         return Undefined(str(error))
-    logs = {"mean_log": order.log_eps_mean, "var_log": order.log_eps_var}
-    return {
+    curves: dict[str, dict[str, Any]] = {
         "q": {
-            "mean": order.q_mean[0].tolist(),
-            "var": order.q_var[0].tolist(),
-            "mean_log": order.log_q_mean[0].tolist(),
-            "var_log": order.log_q_var[0].tolist(),
+            "mean": order.q_mean[0],
+            "var": order.q_var[0],
+            "mean_log": order.log_q_mean[0],
+            "var_log": order.log_q_var[0],
         },
         "eps": {
-            "mean": order.eps_mean.tolist(),
-            "var": order.eps_var.tolist(),
-            **{k: v if isinstance(v, Undefined) else plain(v.tolist()) for k, v in logs.items()},
+            "mean": order.eps_mean,
+            "var": order.eps_var,
+            "mean_log": order.log_eps_mean,
+            "var_log": order.log_eps_var,
+        },
+    }
+    return {
+        **{
+            name: {
+                key: values
+                if isinstance(values, Undefined)
+                else _listed(values, f"first_order.{name}.{key}", reasons)
+                for key, values in row.items()
+            }
+            for name, row in curves.items()
         },
         "reliable": order.reliable.tolist(),
         "note": order.note,
@@ -145,18 +172,16 @@ def _expected(
     reasons: dict[str, str],
 ) -> Any:
     """Means of the gradients' products as the measured ones are given."""
-    import numpy as np
-
     if isinstance(theory, Undefined):
         return theory
     record: dict[str, Any] = {}
     for name, row in (("grad_aa", 0), ("grad_ab", 2)):
         mean, log = getattr(theory, name), theory.log_grad[row]
-        record[name] = {"mean": plain(mean.tolist()), "log_abs_mean": plain(log.tolist())}
-        if not np.isfinite(mean).all():
-            reasons[f"theory.{key}.{name}.mean"] = "beyond the range of float64; see log_abs_mean"
-        if not np.isfinite(log).all():
-            reasons[f"theory.{key}.{name}.log_abs_mean"] = "the mean is 0"
+        at = f"{key}.{name}"
+        record[name] = {
+            "mean": _listed(mean, f"{at}.mean", reasons, f"{_FAR}; see log_abs_mean"),
+            "log_abs_mean": _listed(log, f"{at}.log_abs_mean", reasons, "the mean is 0"),
+        }
     if with_kernel:
         for name, row in (("ntk_aa", 0), ("ntk_ab", 2)):
             record[name] = _kernel(networks, theory, row)
@@ -170,11 +195,10 @@ def _kernel(networks: Ensemble, theory: GradientTheory, row: int) -> Quantity:
     below, above = np.array(networks.widths[:-1]), np.array(networks.widths[1:])
     weights = np.array([layer.sigma_w**2 for layer in networks.layers]) / below
     biases = np.array([layer.sigma_b**2 for layer in networks.layers]) * above
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        gradients = theory.grad_sign[row] * np.exp(theory.log_grad[row])
-        deltas = theory.backprop_sign[row, 1:] * np.exp(theory.log_backprop[row, 1:])
-        total = float(weights @ gradients + biases @ deltas)
-    return total if math.isfinite(total) else Undefined("beyond the range of float64")
+    gradients = theory.grad_sign[row] * np.exp(theory.log_grad[row])
+    deltas = theory.backprop_sign[row, 1:] * np.exp(theory.log_backprop[row, 1:])
+    total = float(weights @ gradients + biases @ deltas)
+    return total if math.isfinite(total) else Undefined(_FAR)
 
 
 def _one_layer(networks: Ensemble) -> MeanField | Undefined:
@@ -223,8 +247,6 @@ def _log_normal(networks: Ensemble, loss: str | None, theory: GradientTheory | U
 def _noise_floor(
     networks: Ensemble, theory: GradientTheory | Undefined, reasons: dict[str, str]
 ) -> Any:
-    import numpy as np
-
     from depthscale.theory.gradient_laws import noise_floor
 
     if isinstance(theory, Undefined):
@@ -239,12 +261,10 @@ def _noise_floor(
         return floor
     names = ("cosine", "crossover", "gradient_factor", "pair_factor")
     # |x_a . x_b|, the other factor of the product of two gradients
-    with np.errstate(invalid="ignore"):
-        signals = theory.log_grad[2] - theory.log_backprop[2, 1:]
-        rms = math.log(floor.cosine) + theory.log_backprop[:2, 1:].mean(axis=0) + signals
-    if not np.isfinite(rms).all():
-        reasons["theory.noise_floor.grad_ab.log_rms"] = "the mean product is 0 there"
+    signals = theory.log_grad[2] - theory.log_backprop[2, 1:]
+    rms = math.log(floor.cosine) + theory.log_backprop[:2, 1:].mean(axis=0) + signals
+    why = "the mean product is 0 there"
     return {
         **{name: getattr(floor, name) for name in names},
-        "grad_ab": {"log_rms": plain(rms.tolist())},
+        "grad_ab": {"log_rms": _listed(rms, "noise_floor.grad_ab.log_rms", reasons, why)},
     }

@@ -122,18 +122,19 @@ class Chain:
     def multiply_(self, left: Tensor, right: Tensor) -> Tensor:
         """Unit-by-unit products ``(l + dl)(r + dr) - l r = (l + dl) dr + dl r``, over ``right``.
 
-        A ``left`` of one column is the same vector for all.
+        A ``left`` of one column is the same vector for all. Both products are rounded before they
+        are added, so that those that cancel leave nothing.
         """
-        if len(left) == 1 or not self.steps:
+        if left.shape[0] == 1 or not self.steps:
             return right.mul_(left)
         if self.parents == (-1, 0):
-            right[1].mul_(left[0] + left[1]).addcmul_(left[1], right[0])
+            right[1].mul_(left[0] + left[1]).add_(left[1] * right[0])
             right[0].mul_(left[0])
             return right
         whole_left, whole_right = self.absolute_(left.clone()), self.absolute_(right.clone())
         right *= whole_left
         for own, parent in self.steps:
-            right[own].addcmul_(left[own], whole_right[parent])
+            right[own].add_(left[own] * whole_right[parent])
         return right
 
     @cached_property
@@ -213,13 +214,18 @@ def dot(left: Tensor, right: Tensor) -> Array:
 
 def dots(left: Sequence[Tensor] | Tensor, right: Tensor) -> Array:
     """All inner products of two families, ``[left, right, net]``, on the host."""
-    if max(len(left), len(right)) > FEW:
+    if max(_count(left), _count(right)) > FEW:
         product = torch.matmul(together(left).transpose(0, 1), right.permute(1, 2, 0))
         return np.ascontiguousarray(product.double().cpu().numpy().transpose(1, 2, 0))
     if isinstance(left, Tensor) and left.device.type == "cpu":
         product = np.vecdot(left.numpy()[:, None], right.numpy())
         return np.asarray(product, dtype=float)
     return np.stack([dot(vector, right) for vector in left])
+
+
+def _count(vectors: Sequence[Tensor] | Tensor) -> int:
+    # torch's own len() costs a microsecond
+    return vectors.shape[0] if isinstance(vectors, Tensor) else len(vectors)
 
 
 def together(vectors: Sequence[Tensor] | Tensor) -> Tensor:
@@ -250,18 +256,19 @@ def combine(
         add: add to what stands in ``out``.
     """
     weights = column(coefficients, out)
-    count = len(out)
-    if max(len(vectors), count) > FEW:
+    count, terms = out.shape[0], weights.shape[0]
+    if max(terms, count) > FEW:
         mixing = weights[..., 0].permute(2, 1, 0)
-        product = torch.matmul(mixing, together(vectors).transpose(0, 1))
-        product = product.transpose(0, 1)
+        product = torch.matmul(mixing, together(vectors).transpose(0, 1)).transpose(0, 1)
         return out.add_(product) if add else out.copy_(product)
-    for k in range(count):
-        for j in range(min(k + 1, len(vectors)) if upper else len(vectors)):
+    sources = vectors.unbind() if isinstance(vectors, Tensor) else vectors
+    flat = weights.flatten(0, 1).unbind()
+    for k, target in enumerate(out.unbind()):
+        for j in range(min(k + 1, terms) if upper else terms):
             if add or j > 0:
-                out[k].addcmul_(vectors[j], weights[j, k])
+                target.addcmul_(sources[j], flat[j * count + k])
             else:
-                torch.mul(vectors[0], weights[0, k], out=out[k])
+                torch.mul(sources[0], flat[k], out=target)
     return out
 
 
@@ -277,7 +284,7 @@ def factorise(columns: Tensor, space: Workspace, name: object) -> Factor:
         space: where a basis is put.
         name: of its place there.
     """
-    if len(columns) > FEW:
+    if columns.shape[0] > FEW:
         q, r = torch.linalg.qr(columns.permute(1, 2, 0).double())
         coordinates = np.ascontiguousarray(r.cpu().numpy().transpose(1, 2, 0))
         sizes = np.ones((q.shape[2], q.shape[0]))

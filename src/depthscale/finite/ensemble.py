@@ -23,7 +23,7 @@ from depthscale.finite.hops import Orthogonal, Untied, Weightless, Weights
 from depthscale.finite.losses import Loss, make_loss
 from depthscale.finite.observe import Watch
 from depthscale.finite.passes import Architecture, Start
-from depthscale.finite.plan import Plan, check_memory, make_plan
+from depthscale.finite.plan import Plan, make_plan, memory_limit
 from depthscale.finite.runner import Job, run
 from depthscale.finite.sampled import Sampled
 from depthscale.theory.activation import Activation, activation
@@ -408,20 +408,25 @@ class Ensemble:
     def _check_memory(
         self, job: Job, nets: int, keep: bool, workers: int, memory: int | None
     ) -> None:
+        """Refuse what does not fit, with what would."""
         cells = (self.depth + 1) * (4 * len(job.start.chain) + 7 * len(job.watch.pairs))
-        kept = 16 * nets * cells if keep else 0
-        statistics = min(40_000 * cells, 1 << 28)
-        total = job.plan.bytes * workers + kept + statistics
-        fits = "take fewer workers"
-        if keep and kept > total / 2:
-            fits = f"without keep=True it needs {(total - kept) / 2**30:.3g} GiB"
-        elif workers == 1:
-            fits = (
-                "memory grows in proportion to width and inputs (a width of"
-                f" {max(1, int(max(self.widths) / 2 ** math.ceil(math.log2(total / 1e9))))} would fit"
-                " 1 GB)"
-            )
-        check_memory(total, memory, fits)
+        kept = 32 * cells * keep  # a network: twice a sign and a logarithm, while they are joined
+        fixed = min(40_000 * cells, 1 << 28) + job.plan.bytes
+        need = fixed + (workers - 1) * job.plan.bytes + nets * kept
+        limit = memory_limit(memory)
+        if need <= limit:
+            return
+        if fixed > limit:
+            width = int(max(self.widths) * limit / (2 * fixed))
+            remedy = f"layers of {max(width, 1):,} units fit, or fewer inputs"
+        elif fixed + nets * kept <= limit:
+            remedy = f"workers={int(1 + (limit - fixed - nets * kept) // job.plan.bytes)} fits"
+        else:
+            remedy = f"nets={int((limit - fixed) // kept)} fits, or any number without keep=True"
+        raise InputError(
+            f"this needs about {need / 2**30:.3g} GiB of memory and {limit / 2**30:.3g} GiB may be"
+            f" used; {remedy}"
+        )
 
 
 _as_activation = activation  # by another name, where an argument has this one

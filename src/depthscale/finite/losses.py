@@ -79,7 +79,7 @@ class Readout(Loss):
 class Outputs(Loss):
     """Every output by itself: ``E = h_i`` for all i at once, the rows of the Jacobian.
 
-    Inner products of gradients are summed over outputs.
+    Inner products of gradients are summed over outputs, and absolute values of their terms too.
     """
 
     def __init__(self, outputs: int) -> None:

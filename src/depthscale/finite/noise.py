@@ -106,13 +106,13 @@ def draw_noise(
 def _in_order(kept: NDArray[np.int64], chain: Chain, width: int, like: Tensor) -> Survivors:
     """Masks of units in a row, from how many of each kind there are, ``[kind, net]``."""
     first = int(kept[0].min())
+    kind = np.float32 if like.dtype == torch.float32 else np.float64
+    ends = torch.from_numpy(kept.cumsum(0).astype(kind)[:, :, None]).to(like.device)
     units = torch.arange(first, width, device=like.device, dtype=like.dtype)
-    ends = torch.from_numpy(kept.cumsum(0)).to(like.device, like.dtype)
-    below = (ends[:, :, None] - units).clamp_(0, 1)  # 1 where unit < end
+    below = torch.sub(ends, units).clamp_(0, 1)  # 1 where unit < end
     if len(kept) == 1:
         return Survivors(first, below)
     # both, first only, second only: the first input keeps all below end 1, the second those below
     # end 0 and those from end 1 to end 2
-    below[2] += below[0]
-    below[2] -= below[1]
+    below[2].add_(below[0]).sub_(below[1])
     return Survivors(first, chain.differences_(below[1:]))

@@ -38,8 +38,12 @@ OBSERVABLES = {
     "grad_ab": Observable(("pair", "hop"), "inner product of dE_a/dW and dE_b/dW", False),
     "grad_ab_abs": Observable(("pair", "hop"), "sum of |dE_a/dw dE_b/dw| over the weights w"),
     "grad_cos": Observable(("pair", "hop"), "cosine of dE_a/dW and dE_b/dW", False),
-    "ntk_aa": Observable(("input", "total"), "tangent kernel of an input with itself"),
-    "ntk_ab": Observable(("pair", "total"), "tangent kernel of two inputs", False),
+    "ntk_aa": Observable(
+        ("input", "total"), "tangent kernel, sum of (dE/dw)^2 over standard normal parameters w"
+    ),
+    "ntk_ab": Observable(
+        ("pair", "total"), "tangent kernel, sum of dE_a/dw dE_b/dw over parameters", False
+    ),
 }
 
 ALWAYS = ("q", "eps", "separation")
@@ -53,7 +57,9 @@ class Watch:
     Attributes:
         pairs: the pairs of inputs that are followed.
         absolute: whether sums of absolute values are observed.
-        tangent: whether the neural tangent kernel is.
+        tangent: whether the neural tangent kernel is: the inner product of gradients by ``w`` and
+            ``b`` in ``W = sigma_w/sqrt(n) w`` and ``sigma_b b``, so that a gradient by weights
+            enters with ``sigma_w^2/n``, one by biases with ``sigma_b^2``.
     """
 
     pairs: tuple[tuple[int, int], ...]

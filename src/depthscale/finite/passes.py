@@ -8,21 +8,21 @@ the same stream, stretch by stretch, so that memory does not grow with depth.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from depthscale.finite.columns import (
     Array,
     Chain,
-    Factor,
     Workspace,
-    combine,
     column,
+    combine,
     dots,
     factorise,
 )
@@ -34,9 +34,12 @@ from depthscale.finite.pointwise import LINEAR_BELOW, Pointwise
 from depthscale.theory.activation import Activation
 from depthscale.theory.meanfield import MeanField
 
-# Lengths of scale-free networks and of gradients are brought back to 1 by a power of two when they
-# leave this range; their logarithms are kept.
+# Lengths that leave this range, up or down, are brought back by a power of two and the logarithm is
+# kept, where the activation only multiplies there: scale-free ones everywhere, many others far from
+# and close to zero. Elsewhere a length below the square of its inverse counts as zero.
 WIDEST = {torch.float64: 2.0**100, torch.float32: 2.0**25}
+# Share of a square below which activations are measured without the bias beside them.
+HIDDEN = 1e-5
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,18 @@ class Architecture:
     def depth(self) -> int:
         """Number of hops."""
         return len(self.layers)
+
+    def multiplies(self, x: float) -> bool:
+        """Whether ``phi(2 x) = 2 phi(x)`` at a large or small ``+-x``, on its scale, in all layers.
+
+        Far from zero and close to it this is so for any ``c`` in place of 2: ReLU and GELU double
+        large numbers, tanh and GELU small ones, as far as digits go.
+        """
+        for phi in {layer.activation for layer in self.layers}:
+            one, two = (phi(scale * np.array([-x, x])) for scale in (1.0, 2.0))
+            if not np.all(np.abs(two - 2 * one) <= 1e-10 * x):
+                return False
+        return not any(layer.activation.jumps for layer in self.layers)
 
     @property
     def scale_free(self) -> bool:
@@ -197,7 +212,13 @@ class Block:
         self._recasts = architecture.weights.recasts and not any(
             layer.skip or layer.noise.kind == "layers" for layer in architecture.layers
         )
-        self.biased = any(layer.sigma_b > 0 for layer in architecture.layers)
+        widest = WIDEST[space.dtype]
+        unbiased = all(layer.sigma_b == 0 for layer in architecture.layers)
+        self._range = _Range(
+            down=architecture.multiplies(widest),
+            up=unbiased and architecture.multiplies(1 / widest),
+            home=1.0 if architecture.scale_free else widest,
+        )
         self.pointwise = [Pointwise(layer.activation) for layer in architecture.layers]
 
     def run(self, loss: Loss | None) -> Trace:
@@ -281,13 +302,13 @@ class Block:
             if chain.steps:
                 last[chain.tied] = 0
         factor = factorise(x, self.space, ("basis", place))
-        if not biased and chain.steps:
-            mend_dead(x, factor, chain)
+        dead = None if biased else mend_dead(x, factor.coordinates, chain)
         coordinates = chain.recast(factor.coordinates, self.chain)
         if trace is not None:
-            trace.x.append(coordinates * gain(layer))
+            alone, left = self._without_bias(signal, chain, coordinates, bias)
+            trace.x.append(alone * gain(layer))
             trace.x_log.append(state.log)
-            trace.bias.append(bias * gain(layer))
+            trace.bias.append(left * gain(layer))
             if self.absolute:
                 trace.x_abs.append(self._absolute(signal, chain, 1) * gain(layer) ** 2)
 
@@ -295,6 +316,8 @@ class Block:
         upper = self._chain_for(index + 1, coordinates * sigma)
         out = take(("h", index % 2), inputs, self.nets, above)
         h = weights.forward(draws, x, factor, self.chain.recast(coordinates, upper), out)
+        if dead is not None:
+            keep_dead(h, dead, upper)
         if layer.sigma_b > 0 and not biased:
             spread = layer.sigma_b * np.exp(-state.log)
             noise = draws.normals(torch.empty_like(h[0])).mul_(column(spread, h))
@@ -337,11 +360,37 @@ class Block:
 
     def _measured(self, h: Tensor, chain: Chain, log: Array) -> _State:
         """The state with these vectors, brought back to a length of 1 where that is allowed."""
-        coordinates = chain.recast(factorise(h, self.space, "unused").coordinates, self.chain)
-        if self.architecture.scale_free:
-            size = np.sqrt(np.square(coordinates).sum(0).max(0) / h.shape[2])
-            coordinates, log = _rescaled(h, coordinates, log, size, only_down=self.biased)
+        own = factorise(h, self.space, "unused").coordinates
+        mend_dead(h, own, chain)
+        coordinates = chain.recast(own, self.chain)
+        size = np.sqrt(np.square(coordinates).sum(0).max(0) / h.shape[2])
+        coordinates, log = _rescaled(h, coordinates, log, size, self._range)
+        if not self._range.up:
+            gone = (size < WIDEST[h.dtype] ** -2) & (size > 0)
+            if gone.any():
+                h[:, torch.from_numpy(gone).to(h.device)] = 0
+                coordinates = np.where(gone, 0.0, coordinates)
         return _State(h, chain, coordinates, log)
+
+    def _without_bias(
+        self, signal: Tensor, chain: Chain, both: Array, bias: Array
+    ) -> tuple[Array, Array]:
+        """Coordinates of activations and the bias, which is left out where it would hide them."""
+        if not bias.any():
+            return both, bias
+        squares = np.square(np.einsum("jkr,kv->jvr", both, self.chain.paths)).sum(0)
+        hidden = np.flatnonzero(np.any(squares - bias**2 < HIDDEN * squares, axis=0))
+        if not hidden.size:
+            return both, bias
+        where = torch.from_numpy(hidden).to(signal.device)
+        columns = signal[:, where]
+        alone = factorise(columns, self.space, "unused").coordinates
+        mend_dead(columns, alone, chain)
+        signal[:, where] = columns
+        both, bias = both.copy(), bias.copy()
+        both[:, :, hidden], bias[hidden] = 0, 0
+        both[: len(alone), :, hidden] = chain.recast(alone, self.chain)
+        return both, bias
 
     def _absolute(self, columns: Tensor, chain: Chain, copies: int) -> Array:
         """Sums of ``|a_i b_i|`` over units, for all pairs of vectors."""
@@ -387,13 +436,13 @@ class Block:
         columns = copies * len(self.chain)
         for index in reversed(range(len(hops))):
             hop = hops[index]
-            coordinates, log = self._note_delta(trace, delta, hop.above, log)
+            coordinates, dead, log = self._note_delta(trace, delta, hop.above, log)
             above = delta
             if hop.on_layer is not None:
                 above = delta.clone()
-                for copy in torch.split(above, len(self.chain)):
+                for copy in _copies(above, copies):
                     hop.on_layer.apply_(self.chain, copy)
-                coordinates = factorise(above, self.space, "unused").coordinates
+                coordinates, dead = self._coordinates(above, self.chain)
             trace.above.append(hop.above.recast(coordinates, self.chain))
             if self.absolute:
                 trace.delta_abs.append(self._absolute(above, hop.above, copies))
@@ -405,52 +454,111 @@ class Block:
             recast = partial(hop.above.recast, other=hop.below)
             hop.weights.backward(self.backward_draws, above, coordinates, recast, out)
             through = out[:, :, : hop.units]
-            for copy in torch.split(through, len(self.chain)):
+            for copy, gone in zip(_copies(through, copies), np.split(dead, copies), strict=True):
+                keep_dead(copy, gone, hop.below)
                 hop.below.multiply_(hop.slopes, copy)
             if hop.skip:
                 through.add_(delta, alpha=hop.skip)
             delta = through
         if bottom:
-            _, log = self._note_delta(trace, delta, hops[0].below, log)
+            *_, log = self._note_delta(trace, delta, hops[0].below, log)
         return delta, log
+
+    def _coordinates(self, delta: Tensor, chain: Chain) -> tuple[Array, NDArray[np.bool_]]:
+        """Of gradients in their own chain, and which have died; those become zero."""
+        coordinates = factorise(delta, self.space, "unused").coordinates
+        inputs = len(chain)
+        dead = [
+            mend_dead(copy, coordinates[:, k * inputs : (k + 1) * inputs], chain)
+            for k, copy in enumerate(_copies(delta, len(delta) // inputs))
+        ]
+        return coordinates, np.concatenate(dead)
 
     def _note_delta(
         self, trace: Trace, delta: Tensor, chain: Chain, log: Array
-    ) -> tuple[Array, Array]:
-        """Coordinates of a gradient in its own chain, after bringing its length back to 1."""
-        coordinates = factorise(delta, self.space, "unused").coordinates
+    ) -> tuple[Array, NDArray[np.bool_], Array]:
+        """Of gradients in their own chain, after bringing their length back to 1."""
+        coordinates, dead = self._coordinates(delta, chain)
         size = np.sqrt(np.square(coordinates).sum(0).max(0) / delta.shape[2])
-        coordinates, log = _rescaled(delta, coordinates, log, size)
+        coordinates, log = _rescaled(delta, coordinates, log, size, _Range())
         trace.delta.append(chain.recast(coordinates, self.chain))
         trace.delta_log.append(log)
-        return coordinates, log
+        return coordinates, dead, log
+
+
+def _copies(columns: Tensor, count: int) -> Sequence[Tensor]:
+    """Gradients of every output by themselves."""
+    return [columns] if count == 1 else torch.chunk(columns, count)
+
+
+@dataclass(frozen=True)
+class _Range:
+    """Whether large lengths may be brought down and small ones up, and to ``home`` or its inverse."""
+
+    down: bool = True
+    up: bool = True
+    home: float = 1.0
 
 
 def _rescaled(
-    vectors: Tensor, coordinates: Array, log: Array, size: Array, *, only_down: bool = False
+    vectors: Tensor, coordinates: Array, log: Array, size: Array, allowed: _Range
 ) -> tuple[Array, Array]:
     """Multiply networks whose vectors have left the range by a power of two, in place."""
-    widest = WIDEST[vectors.dtype]
-    away = size > widest
-    if not only_down:
-        away |= (size < 1 / widest) & (size > 0)
-    away &= np.isfinite(size)
-    if not away.any():
+    most = WIDEST[vectors.dtype] * allowed.home
+    if size.max() <= most and size.min() >= 1 / most:
         return coordinates, log
-    exponent = np.where(away, -np.frexp(size)[1], 0)
+    with np.errstate(invalid="ignore"):
+        large = allowed.down & (size > most) & np.isfinite(size)
+        small = allowed.up & (size < 1 / most) & (size > 0)
+    home = round(math.log2(allowed.home))
+    exponent = np.where(large, home, 0) - np.where(small, home, 0)
+    exponent = np.where(large | small, exponent - np.frexp(size)[1], 0)
+    if not exponent.any():
+        return coordinates, log
     power = np.ldexp(1.0, exponent)
     vectors *= column(power, vectors)
     return coordinates * power, log - exponent * math.log(2)
 
 
-def mend_dead(columns: Tensor, factor: Factor, chain: Chain) -> None:
-    """Give vectors that are exactly zero, as those of a dead network, coordinates that say so."""
-    coordinates = factor.coordinates
-    whole = np.einsum("jkr,kv->jvr", coordinates, chain.paths)
-    sizes = np.square(whole).sum(0)
-    limit = (64 * torch.finfo(columns.dtype).eps) ** 2 * np.square(coordinates).sum(0).max(0)
-    for vector, net in np.argwhere((sizes > 0) & (sizes <= limit)).tolist():
-        weights = torch.from_numpy(chain.paths[:, vector]).to(columns)
-        parent = chain.parents[vector]
-        if parent >= 0 and not bool((weights[:, None] * columns[:, net]).sum(0).any()):
-            coordinates[:, vector, net] = -whole[:, parent, net]
+def mend_dead(columns: Tensor, coordinates: Array, chain: Chain) -> NDArray[np.bool_]:
+    """Make zero, in place, vectors of which only the rounding of larger columns is left.
+
+    Those of a dead network, or of an input whose layer or units are all dropped: columns that
+    cancel, to be followed as exactly nothing.
+
+    Args:
+        columns: ``[column, net, unit]``.
+        coordinates: in an orthonormal basis, ``[direction, column, net]``.
+        chain: of the columns.
+
+    Returns:
+        Which vectors are zero, ``[column, net]``.
+    """
+    if not chain.steps:
+        return np.asarray(np.all(coordinates == 0, axis=0))
+    whole, largest = coordinates.copy(), np.square(coordinates).sum(0)
+    for own, parent in chain.steps:
+        whole[:, own] += whole[:, parent]
+        largest[own] = np.maximum(largest[own], largest[parent])
+    limit = (64 * torch.finfo(columns.dtype).eps) ** 2
+    dead = np.asarray(np.square(whole).sum(0) <= limit * largest)
+    for vector, nets in _where(dead, chain):
+        whole[:, vector, nets] = 0
+        coordinates[:, vector, nets] = -whole[:, chain.parents[vector], nets]
+    keep_dead(columns, dead, chain)
+    return dead
+
+
+def keep_dead(columns: Tensor, dead: NDArray[np.bool_], chain: Chain) -> None:
+    """Make columns of vectors that are known to be zero cancel to the last digit."""
+    for vector, nets in _where(dead, chain):
+        where = torch.from_numpy(nets).to(columns.device)
+        path = np.flatnonzero(chain.paths[:, chain.parents[vector]]).tolist()
+        columns[vector, where] = -columns[path][:, where].sum(0)
+
+
+def _where(dead: NDArray[np.bool_], chain: Chain) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Dead vectors that are differences from others, and in which networks."""
+    for vector in np.flatnonzero(dead.any(axis=1)).tolist() if chain.steps else ():
+        if chain.parents[vector] >= 0:
+            yield vector, np.flatnonzero(dead[vector])

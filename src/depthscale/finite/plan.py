@@ -14,7 +14,9 @@ from depthscale.finite.passes import Architecture
 # Numbers in the columns of one layer of one block, by device: small enough for a processor's cache,
 # large enough that calls cost less than arithmetic. Part of the seed contract: it decides which
 # networks share a stream.
-BLOCK = {"cpu": 1 << 18, "cuda": 1 << 23}
+BLOCK = {"cpu": 1 << 17, "cuda": 1 << 23}
+# Networks of a block, at most: whoever asks for a few pays for a whole block.
+MOST_NETS = {"cpu": 128, "cuda": 1 << 13}
 
 # What the backward pass keeps of the forward pass at a time, in bytes.
 KEPT = {"cpu": 1 << 28, "cuda": 1 << 33}
@@ -102,7 +104,7 @@ def make_plan(
     place = device.type if device.type in BLOCK else "cuda"
     columns = inputs * max(1, copies)
     per_net = widest * columns + (widest**2 if kind is Explicit else 0)
-    nets = max(1, BLOCK[place] // per_net)
+    nets = max(1, min(MOST_NETS[place], BLOCK[place] // per_net))
     item = torch.finfo(dtype).bits // 8
     layer = item * nets * (4 * inputs * widest + (widest**2 if kind is Explicit else 0))
     stretch = max(1, min(architecture.depth, KEPT[place] // layer)) if backward else 1
@@ -110,23 +112,10 @@ def make_plan(
     return Plan(kind, nets, stretch, layer * stretch + scratch, reason)
 
 
-def check_memory(need: int, limit: int | None, remedy: str) -> None:
-    """Refuse a request for more memory than there is.
+def memory_limit(limit: int | None) -> int:
+    """Bytes that a run may use: what is said, or four fifths of what is free."""
+    if limit is not None:
+        return limit
+    import psutil
 
-    Args:
-        need: bytes.
-        limit: bytes allowed, or None for four fifths of what is free.
-        remedy: a smaller setting that fits, for the message.
-
-    Raises:
-        InputError: with the estimate.
-    """
-    if limit is None:
-        import psutil
-
-        limit = int(0.8 * psutil.virtual_memory().available)
-    if need > limit:
-        raise InputError(
-            f"this needs about {need / 2**30:.3g} GiB of memory and {limit / 2**30:.3g} GiB may be"
-            f" used; {remedy}"
-        )
+    return int(0.8 * psutil.virtual_memory().available)

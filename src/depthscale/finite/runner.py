@@ -241,7 +241,8 @@ def _restored(
     if path is None or not path.exists():
         return Tally(), 0, []
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here: numpy leaves a file open that turns out to be cut
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             state = {name: file[name] for name in file.files}
         fingerprint, done = str(state["fingerprint"]), int(state["done"])
     except Exception as error:  # whatever numpy makes of a file that is cut or none of ours

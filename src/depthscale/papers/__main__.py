@@ -1,4 +1,4 @@
-"""``python -m depthscale.papers dropout --out DIR``: recompute a paper and judge its claims."""
+"""``python -m depthscale.papers PAPER --out DIR``: recompute a paper and judge its claims."""
 
 from __future__ import annotations
 
@@ -10,25 +10,43 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from depthscale.answers import InputError
-from depthscale.papers.claims import Verdicts, joined
+from depthscale.papers.claims import Claim, Verdicts, joined
 
-PAPERS = ("dropout",)
-PURPOSE = "Recompute a paper and judge its claims; takes about 30 s."
+PURPOSE = "Recompute a paper and judge its claims."
+
+
+class Study(NamedTuple):
+    """What there is to compute of a paper: groups of claims and figures, by name, in order."""
+
+    title: str
+    groups: Sequence[tuple[str, Callable[[], list[Claim]]]]
+    figures: Callable[[], dict[str, Callable[[Any], Any]]]
+    settings: dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the verdicts, write claims and figures, return the exit code: 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m depthscale.papers", description=PURPOSE)
-    parser.add_argument("paper", choices=PAPERS, help="the paper: dropout is 2605.21648")
+    parser.add_argument(
+        "paper",
+        choices=STUDIES,
+        help="dropout is 2605.21648 (30 s), gradients is 1912.09132 (4 min on two processors)",
+    )
     parser.add_argument("--out", type=Path, help="folder for claims and figures; default: none")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="few random networks, where there are any; such verdicts are not to be quoted",
+    )
     options = parser.parse_args(arguments)
     try:
-        verdicts = reproduce(options.out)
+        verdicts = reproduce(options.paper, options.out, quick=options.quick)
     except InputError as error:
         print(f"papers: {error}", file=sys.stderr)
         return 2
@@ -39,43 +57,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def reproduce(out: Path | None = None) -> Verdicts:
-    """Compute all claims of 2605.21648; with ``out``, write ``claims.json`` and the figures there.
+def reproduce(paper: str, out: Path | None = None, *, quick: bool = False) -> Verdicts:
+    """Compute all claims of a paper; with ``out``, write ``claims.json`` and the figures there.
 
     Raises
     ------
     InputError
         ``out`` cannot be made or written.
     """
-    from depthscale.papers import dropout
-
     if out is not None:
         _make(out)
-    drawings = dropout.figures() if out is not None else {}
-    with _progress(len(dropout.GROUPS) + len(drawings)) as advance:
+    study = STUDIES[paper](quick)
+    drawings = study.figures() if out is not None else {}
+    with _progress(len(study.groups) + len(drawings)) as advance:
         groups = []
-        for name, group in dropout.GROUPS:
+        for name, group in study.groups:
             advance(name)
             groups.append(group())
-        verdicts = joined(dropout.TITLE, groups)
+        verdicts = joined(study.title, groups)
         if out is None:
             return verdicts
         for name, draw in drawings.items():
             advance(name)
             _written(out / name, draw)
-        text = json.dumps(_record(verdicts), indent=2, allow_nan=False) + "\n"
+        command = f"python -m depthscale.papers {paper}{' --quick' if quick else ''}"
+        record = _record(command, study.settings, verdicts)
+        text = json.dumps(record, indent=2, allow_nan=False) + "\n"
         _written(out / "claims.json", lambda path: path.write_text(text, encoding="utf-8"))
     return verdicts
 
 
-def _record(verdicts: Verdicts) -> dict[str, Any]:
-    packages = ("depthscale", "numpy", "scipy", "xarray", "matplotlib")
+def _dropout(quick: bool) -> Study:
+    from depthscale.papers import dropout
+
+    return Study(dropout.TITLE, dropout.GROUPS, dropout.figures, {})
+
+
+def _gradients(quick: bool) -> Study:
+    from depthscale.papers import gradients
+
+    runs = gradients.Runs(quick)
+    groups = [(name, partial(group, runs)) for name, group in gradients.GROUPS]
+    return Study(
+        gradients.TITLE, groups, partial(gradients.figures, runs), {"runs": runs.provenance()}
+    )
+
+
+STUDIES: dict[str, Callable[[bool], Study]] = {"dropout": _dropout, "gradients": _gradients}
+"""Every paper by its name in the package, as a function of whether few networks will do."""
+
+
+def _record(command: str, settings: dict[str, Any], verdicts: Verdicts) -> dict[str, Any]:
+    packages = ["depthscale", "numpy", "scipy", "xarray", "matplotlib"]
+    if settings:
+        packages.append("torch")
     return {
-        "command": "python -m depthscale.papers dropout",
+        "command": command,
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in packages},
         },
+        **settings,
         **verdicts.to_dict(),
     }
 

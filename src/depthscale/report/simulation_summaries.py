@@ -14,6 +14,7 @@ from depthscale.report.words import clean, is_number, percent, plain_number, plu
 
 FEW_LAYERS = 16  # up to this many layers the table shows every one
 ROWS = 11
+SUNK = -600.0  # logarithm of a length from which the next one may be too small for float64
 CONSPICUOUS = 3.0  # standard errors from which a difference is told
 
 
@@ -37,8 +38,8 @@ def render_simulation(payload: Mapping[str, Any]) -> str:
     """
     lines = wrap("", _title(payload["settings"]))
     lines += ["─" * WIDTH, *wrap("", headline(payload)), ""]
-    lines += [*_curves(payload), "", *_table(payload), *_footnotes(payload), ""]
-    return "\n".join([*lines, *wrap("", _run(payload))])
+    lines += [*_curves(payload), "", *_table(payload), *_kernel(payload), *_footnotes(payload), ""]
+    return "\n".join([*lines, *_run(payload)])
 
 
 def headline(payload: Mapping[str, Any]) -> str:
@@ -81,13 +82,16 @@ def _deaths(payload: Mapping[str, Any]) -> str:
     dead, nets = payload["dead"], payload["settings"]["nets"]
     if not dead[-1]:
         return ""
+    first = next(k for k, count in enumerate(dead) if count)
+    before = payload["q"]["mean_log"][first - 1]
+    if before is not None and before < SUNK:
+        return f"from layer {first} on signals are below the smallest number of float64"
     if dead[-1] == nets:
-        last = dead.index(nets)
         one = "the network is dead" if nets == 1 else f"all {nets} networks are dead"
-        return f"{one} from layer {last} on: a signal has become exactly 0 there"
+        return f"{one} from layer {dead.index(nets)} on: a signal has become exactly 0 there"
     return (
-        f"{dead[-1]} of {nets} networks ({percent(dead[-1] / nets)}) die: a signal becomes exactly 0"
-        f" on the way"
+        f"{dead[-1]} of {nets} networks ({percent(dead[-1] / nets)}) die: a signal becomes exactly"
+        " 0 on the way"
     )
 
 
@@ -99,11 +103,11 @@ def _misalignment(payload: Mapping[str, Any]) -> str:
     text = f"at layer {last} eps is {_with_error(mean, error)} in the mean"
     theory = payload["theory"]["infinite_width"]
     wide = theory["eps"][-1] if theory else None
-    if is_number(wide) and is_number(error):
+    if wide is not None and error is not None:
         text += _apart(mean, error, wide, payload["theory"]["first_order"])
     if payload["settings"]["nets"] > 1:
-        ends = (plain_number(eps[name][-1]) for name in ("q05", "q95"))
-        text += f", and in single networks from {' to '.join(ends)} (5 to 95 %)"
+        median, *ends = (plain_number(eps[name][-1]) for name in ("median", "q05", "q95"))
+        text += f", and {median} in a typical network (5 to 95 %: {' to '.join(ends)})"
     return text
 
 
@@ -145,8 +149,8 @@ def _factor(variance: float) -> str:
 
 
 def _floor(payload: Mapping[str, Any]) -> str:
-    floor = payload["theory"]["noise_floor"]
-    if not floor:
+    floor, products = payload["theory"]["noise_floor"], payload["grad_ab"]
+    if not floor or not is_number(products["mean_log"][0]):
         return ""
     below = floor["crossover"]
     if below >= payload["settings"]["depth"]:
@@ -288,6 +292,24 @@ def _expected(theory: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
+def _kernel(payload: Mapping[str, Any]) -> list[str]:
+    """The neural tangent kernel, where it was asked for."""
+    if "ntk_aa" not in payload:
+        return []
+    theory = payload["theory"]["tied" if payload["settings"]["tied"] else "gia"]
+    texts = []
+    for key, name in (("ntk_aa", "of the first input"), ("ntk_ab", "of the pair")):
+        record = payload[key]
+        if not is_number(record["mean"]):
+            texts.append(f"{name} undefined ({payload['reasons'][f'{key}.mean']})")
+            continue
+        text = f"{name} {_with_error(record['mean'], record['sem'])}"
+        if theory and is_number(theory[key]):
+            text += f" (theory {plain_number(theory[key], 4)})"
+        texts.append(text)
+    return wrap("tangent kernel: ", ", ".join(texts))
+
+
 def _footnotes(payload: Mapping[str, Any]) -> list[str]:
     """What the columns mean, and why theory is missing."""
     lines = []
@@ -307,8 +329,6 @@ def _footnotes(payload: Mapping[str, Any]) -> list[str]:
         "first_order": "first order in 1/width",
         "tied": "tied gradients",
         "gia": "gradients with independent weights",
-        "noise_floor": "noise floor",
-        "log_normal": "spread of gradients",
     }
     reasons: dict[str, list[str]] = {}
     for key, name in names.items():
@@ -326,16 +346,17 @@ def _footnotes(payload: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _run(payload: Mapping[str, Any]) -> str:
+def _run(payload: Mapping[str, Any]) -> list[str]:
     nets, seconds = payload["settings"]["nets"], payload["seconds"]
     speed = f"{plural(nets, 'network')} in {plain_number(seconds, 2)} s"
     if payload["resumed"]:
         speed += ", some of them before"
     elif nets > 1 and seconds > 0:
         speed += f", {plain_number(nets / seconds, 2)} a second"
-    parts = [f"{payload['engine']} engine ({clean(payload['engine_reason'])})", speed]
-    parts.append(f"seed {payload['settings']['seed']}")
-    return " · ".join(parts)
+    return [
+        *wrap("", f"{payload['engine']} engine: {clean(payload['engine_reason'])}"),
+        f"{speed} · seed {payload['settings']['seed']}",
+    ]
 
 
 # Numbers ------------------------------------------------------------------------------------------
@@ -345,7 +366,7 @@ def from_log(log: float, digits: int = 3) -> str:
     """A number from its natural logarithm, also beyond the range of floats.
 
     >>> from_log(0.0), from_log(7500.0)
-    ('1', '1.73e3257')
+    ('1', '1.61e3257')
     """
     if abs(log) < 600:
         return plain_number(math.exp(log), digits)
@@ -372,11 +393,15 @@ def _error(record: Mapping[str, Any], k: int) -> str:
 
 
 def _with_error(mean: float, error: float | None) -> str:
-    """A mean to the last digit that its error leaves it."""
+    """A mean to the last digit that its error leaves it.
+
+    >>> _with_error(0.58571, 0.0064)
+    '0.5857 ± 0.0064'
+    """
     if error is None or not error > 0 or not mean:
         return plain_number(mean)
-    digits = min(max(2 + math.floor(math.log10(abs(mean) / error)), 2), 6)
-    return f"{plain_number(mean, digits)} ± {plain_number(error, 1)}"
+    digits = 2 + math.floor(math.log10(abs(mean))) - math.floor(math.log10(error))
+    return f"{plain_number(mean, min(max(digits, 2), 9))} ± {plain_number(error, 2)}"
 
 
 def _array(values: Sequence[Any]) -> np.ndarray:

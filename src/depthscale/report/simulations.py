@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PLAIN = 250 * math.log(10)  # logarithms beyond are drawn as such, before float64 ends
 POINTS = 16  # means with their errors
+FEW_DECADES = (1.3, 2.6)  # of data, where powers of ten alone would be too few ticks
+CROWDED = 200  # layers from which lines are thin
 SHOWN = 40.0  # decades that an axis spans below its top, where values underflow
 
 
@@ -26,7 +28,8 @@ def plot_simulation(payload: Mapping[str, Any], target: str | Path | None = None
 
     Bands are 5 to 95 % of the networks and lines their medians, points are means with standard
     errors; of ``grad_ab``, which has both signs, the line is the geometric mean of its size and the
-    band one standard deviation of the logarithm about it. Black lines are theory.
+    band one standard deviation of the logarithm about it. Black lines are theory, first order
+    as far as it is reliable.
 
     Args:
         payload: what ``depthscale simulate --json`` prints.
@@ -37,7 +40,7 @@ def plot_simulation(payload: Mapping[str, Any], target: str | Path | None = None
     """
     backward = payload["grad_aa"] is not None
     with style():
-        figure = page((7.6, 6.4 if backward else 3.5))
+        figure = page((8.2, 8.2 if backward else 4.0))
         grid = figure.subplots(1 + backward, 2, squeeze=False)
         _lengths(grid[0, 0], payload)
         _misalignments(grid[0, 1], payload)
@@ -87,7 +90,7 @@ def _forward_theory(panel: _Panel, theory: Mapping[str, Any], name: str) -> None
     if theory["first_order"]:
         order = _log(theory["first_order"][name]["mean"])
         order[~np.array(theory["first_order"]["reliable"])] = np.nan
-        panel.line(order, "mean to first order in 1/width", color="black", linestyle="--")
+        panel.line(order, "mean, first order", color="black", linestyle="--")
 
 
 def _gradients(axes: Axes, payload: Mapping[str, Any]) -> None:
@@ -99,10 +102,10 @@ def _gradients(axes: Axes, payload: Mapping[str, Any]) -> None:
 
 def _products(axes: Axes, payload: Mapping[str, Any]) -> None:
     panel = _Panel(axes, "hop", r"$\partial E_a/\partial W \cdot \partial E_b/\partial W$")
-    panel.sampled(payload["grad_ab_abs"], COLOURS[4], "sizes summed over weights", points=False)
+    panel.sampled(payload["grad_ab_abs"], COLOURS[4], "sum of sizes", points=False)
     signed = payload["grad_ab"]
     log, half = _array(signed["mean_log"]), np.sqrt(_array(signed["var_log"]))
-    panel.band(log - half, log + half, COLOURS[3], "size, ± s.d. of its logarithm")
+    panel.band(log - half, log + half, COLOURS[3], "size, ± s.d. of its log")
     panel.line(log, "size, geometric mean", color=COLOURS[3])
     _backward_theory(panel, payload["theory"], "grad_ab")
     floor = payload["theory"]["noise_floor"]
@@ -113,9 +116,9 @@ def _products(axes: Axes, payload: Mapping[str, Any]) -> None:
 
 
 def _backward_theory(panel: _Panel, theory: Mapping[str, Any], name: str) -> None:
-    what = "mean, " if name == "grad_aa" else "size of the mean, "
+    what = "mean, " if name == "grad_aa" else "|mean|, "
     same = theory["tied"] and theory["tied"] == theory["gia"]
-    for key, text, dashes in (("tied", "tied weights", "-"), ("gia", "independent weights", "--")):
+    for key, text, dashes in (("tied", "tied", "-"), ("gia", "GIA", "--")):
         if theory[key] and not (same and key == "gia"):
             log = _array(theory[key][name]["log_abs_mean"])
             label = f"{what}{'theory' if same else text}"
@@ -135,9 +138,9 @@ class _Panel:
     def sampled(
         self, record: Mapping[str, Any], colour: str, name: str = "", *, points: bool = True
     ) -> None:
-        ends = (_array(record[f"log_{key}"]) for key in ("q05", "q95"))
+        low, high = (_array(record[f"log_{key}"]) for key in ("q05", "q95"))
         prefix = f"{name}, " if name else ""
-        self.band(*ends, colour, f"{prefix}5 – 95 % of networks")
+        self.band(low, high, colour, f"{prefix}5 – 95 %")
         self.line(_array(record["log_median"]), f"{prefix}median", color=colour)
         if points:
             mean, error = _array(record["log_abs_mean"]), _array(record["log_sem"])
@@ -152,7 +155,7 @@ class _Panel:
 
     def done(self) -> None:
         """Draw everything, now that the range is known."""
-        from matplotlib.ticker import MaxNLocator
+        from matplotlib.ticker import LogLocator, MaxNLocator
 
         values = [edge for low, high, *_ in self._bands for edge in (low, high)]
         values += [log for log, *_ in self._lines]
@@ -171,10 +174,13 @@ class _Panel:
             if np.ptp(known) > SHOWN * math.log(10):
                 self.axes.set_ylim(bottom=math.exp(top - SHOWN * math.log(10)))
             few_ticks(self.axes.yaxis)
+            if FEW_DECADES[0] < np.ptp(known) / math.log(10) < FEW_DECADES[1]:
+                self.axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
         elif not far:
             self.axes.ticklabel_format(axis="y", useOffset=False)
         self.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        self.axes.legend(loc="best", handlelength=1.8)
+        below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17)}
+        self.axes.legend(ncols=2, handlelength=1.4, columnspacing=1.2, **below)
 
     def _draw(self, far: bool) -> None:
         def shown(log: np.ndarray) -> np.ndarray:
@@ -188,7 +194,8 @@ class _Panel:
             )
         for log, label, how in self._lines:
             marker = "." if log.size == 1 else ""
-            self.axes.plot(shown(log), label=label, marker=marker, zorder=2, **how)
+            thin: dict[str, Any] = {"linewidth": 0.7} if log.size > CROWDED else {}
+            self.axes.plot(shown(log), label=label, marker=marker, zorder=2, **thin, **how)
         for mean, relative, colour in self._points:
             at = np.unique(np.linspace(0, mean.size - 1, min(mean.size, POINTS)).round())
             k = at.astype(int)

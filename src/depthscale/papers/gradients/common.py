@@ -6,6 +6,7 @@ import math
 from functools import cache, partial
 
 from depthscale.papers.claims import Claim, Verdict
+from depthscale.theory.activation import activation as named
 from depthscale.theory.meanfield import MeanField
 
 PAPER = "1912.09132"
@@ -41,7 +42,7 @@ def verdict_if(true: bool) -> Verdict:
 def field(activation: str, rho: float) -> MeanField:
     """The network of figures 2 to 5."""
     weight, bias = VARIANCES[activation]
-    return MeanField(activation, math.sqrt(weight), math.sqrt(bias), drop=round(1 - rho, 12))
+    return MeanField(named(activation), math.sqrt(weight), math.sqrt(bias), drop=round(1 - rho, 12))
 
 
 @cache

@@ -18,6 +18,7 @@ from depthscale.papers.gradients.common import (
 )
 from depthscale.papers.gradients.published import Curve, curves
 from depthscale.papers.gradients.runs import NARROW, WIDTH, Runs, inputs
+from depthscale.theory.activation import activation as named
 from depthscale.theory.gaussian import Array
 from depthscale.theory.gradients import predict_gradients
 from depthscale.theory.linear import linear_moments
@@ -42,8 +43,8 @@ def stated(rho: float) -> tuple[Array, Array]:
     single = np.cumsum((weight / rho) ** powers) - 1 + rho
     pair = np.cumsum((weight / rho**2) ** powers)
     return (
-        4 * (q / rho) ** 2 * (weight / rho) ** hops * single[hops],
-        4 * p**2 * weight**hops * pair[hops],
+        np.asarray(4 * (q / rho) ** 2 * (weight / rho) ** hops * single[hops]),
+        np.asarray(4 * p**2 * weight**hops * pair[hops]),
     )
 
 
@@ -61,7 +62,7 @@ def figure_two(runs: Runs) -> list[Claim]:
 
 def _layers(rho: float) -> list[MeanField]:
     network = field("identity", rho)
-    first = MeanField("identity", network.sigma_w, network.sigma_b)
+    first = MeanField(named("identity"), network.sigma_w, network.sigma_b)
     return [first] + [network] * (DEPTH - 1)
 
 
@@ -131,7 +132,7 @@ def _settings() -> Claim:
 
 def _single(runs: Runs) -> Claim:
     scores, curves_used = [], []
-    for rho in KEEPS:
+    for rho in runs.keeps:
         curve = seen(_curve(rho, "g_aa"))
         theory, run = exact(rho)[0][curve.layers], runs.linear(rho)["g_aa"]
         error = run.error(PUBLISHED_NETS)[curve.layers]
@@ -152,7 +153,9 @@ def _single(runs: Runs) -> Claim:
 
 def _pair(runs: Runs) -> list[Claim]:
     theirs, ours, ends = [], [], []
-    for rho in KEEPS[:-1]:
+    for rho in runs.keeps:
+        if rho == 1:
+            continue
         curve, run = _curve(rho, "g_ab"), runs.linear(rho)["g_ab"]
         theory = exact(rho)[1]
         keep = (curve.layers > 0) & (np.abs(curve.values) > SMALLEST)
@@ -163,7 +166,7 @@ def _pair(runs: Runs) -> list[Claim]:
         ends.append((rho, *resolved(runs, rho)))
     medians = [float(np.median(np.abs(np.concatenate(x)))) for x in (theirs, ours)]
     largest = float(np.abs(np.concatenate(ours)).max())
-    nets = runs.linear(KEEPS[0])["g_ab"].nets
+    nets = runs.linear(runs.keeps[0])["g_ab"].nets
     listed = ", ".join(f"{few} and {many} at rho = {rho:g}" for rho, few, many in ends)
     return [
         claim(

@@ -12,7 +12,6 @@ from depthscale.papers.gradients.common import (
     DEPTH,
     KEEPS,
     NAMES,
-    claim,
     field,
     log_factors,
     number,
@@ -20,6 +19,7 @@ from depthscale.papers.gradients.common import (
 from depthscale.papers.gradients.linear import seen
 from depthscale.papers.gradients.published import Curve, curves
 from depthscale.papers.gradients.runs import CLASSES, WIDTH, Runs
+from depthscale.theory.activation import activation as named
 from depthscale.theory.gaussian import Array
 from depthscale.theory.gradient_laws import LogNormalRate, log_normal_rate
 from depthscale.theory.gradients import predict_gradients
@@ -28,7 +28,6 @@ from depthscale.theory.meanfield import MeanField
 WHERE = "figure 3: one depth scale for one input and for two"
 PUBLISHED_NETS = 200
 SETTINGS = tuple((activation, rho) for activation in NAMES for rho in KEEPS)
-DROPPED = tuple((activation, rho) for activation, rho in SETTINGS if rho < 1)
 DEEP = (20, 180)
 """Layers between which depth scales are read: away from inputs and loss."""
 
@@ -60,7 +59,7 @@ def rate(activation: str, rho: float) -> LogNormalRate:
 def independent(activation: str, rho: float) -> tuple[Array, Array]:
     """``g_aa`` and ``g_ab`` by layer at infinite width, for unit gradients at the outputs."""
     network = field(activation, rho)
-    first = MeanField("identity", network.sigma_w, network.sigma_b)
+    first = MeanField(named("identity"), network.sigma_w, network.sigma_b)
     widths = [WIDTH] * (DEPTH + 1) + [CLASSES]
     found = predict_gradients(
         [first] + [network] * DEPTH, widths, eps=1.0, loss="linear", tied=False
@@ -71,7 +70,7 @@ def independent(activation: str, rho: float) -> tuple[Array, Array]:
 
 def _loss(runs: Runs) -> Claim:
     ratios, wide = [], []
-    for activation, rho in SETTINGS:
+    for activation, rho in runs.settings:
         theirs = curve(activation, rho, "g_aa").values[-1]
         ratios.append(math.log(theirs / runs.classifier(activation, rho)["g_aa"].mean[DEPTH - 1]))
         network = field(activation, rho)
@@ -82,7 +81,7 @@ def _loss(runs: Runs) -> Claim:
         "ours",
         WHERE,
         f"the published curves are those of softmax cross-entropy of {CLASSES} outputs with two"
-        " different labels: log of published over sampled g_aa of layer 199, mean of 20 curves",
+        " different labels: log of published over sampled g_aa of layer 199, mean over curves",
         0.0,
         float(np.mean(ratios)),
         0.05,
@@ -96,28 +95,32 @@ def _loss(runs: Runs) -> Claim:
 
 def _sizes(runs: Runs, metric: str) -> Claim:
     scores, ratios = [], []
-    for activation, rho in SETTINGS:
+    for activation, rho in runs.settings:
         theirs, ours = curve(activation, rho, metric), runs.classifier(activation, rho)[metric]
         off = np.log(theirs.values / ours.mean[theirs.layers])
         error = np.hypot(ours.error(PUBLISHED_NETS), ours.error())[theirs.layers]
         scores.append(float(np.sqrt(np.mean((off / error) ** 2))))
         ratios.append(np.abs(off))
-    ends = [np.log10(np.abs(curve(*s, metric).values)) for s in SETTINGS]
+    ends = [np.log10(np.abs(curve(*s, metric).values)) for s in runs.settings]
     low, high = min(x.min() for x in ends), max(x.max() for x in ends)
     return number(
         "ours",
         WHERE,
         f"the published {_shown(metric)} are reproduced in absolute size, all layers of all four"
-        " activations and five rho: rms deviation in standard errors",
+        " activations and rho: rms deviation in standard errors",
         1.0,
         float(np.sqrt(np.mean(np.square(scores)))),
         1.0,
-        "layers fluctuate together, so 20 curves are about 20 independent numbers, plus a few per"
+        "layers fluctuate together, so a curve is about one independent number, plus a few per"
         " cent for what is not known of the outputs",
         f"no parameter is fitted; the values span 10^{low:.0f} to 10^{high:.0f}, and the median"
         f" deviation is {np.median(np.concatenate(ratios)):.1%}. Errors are those of log-normal"
-        f" means over {PUBLISHED_NETS} and {runs.classifier(*SETTINGS[0])['g_aa'].nets} networks",
+        f" means over {PUBLISHED_NETS} and {_nets(runs)} networks",
     )
+
+
+def _nets(runs: Runs) -> int:
+    return runs.classifier(*runs.settings[0])["g_aa"].nets
 
 
 def slope(layers: Array, logs: Array) -> float:
@@ -158,14 +161,14 @@ def _scale(metric: str) -> Claim:
         f" {np.sqrt(np.mean(np.square(scores))):.1f}. ln chi_1 runs from"
         f" {min(log_factors(*s)[0] for s in SETTINGS):.3f} to"
         f" {max(log_factors(*s)[0] for s in SETTINGS):.3f}, ln chi_2 from"
-        f" {min(log_factors(*s)[1] for s in DROPPED):.3f} to"
-        f" {max(log_factors(*s)[1] for s in DROPPED):.3f} for rho < 1",
+        f" {min(log_factors(*s)[1] for s in SETTINGS if s[1] < 1):.3f} to"
+        f" {max(log_factors(*s)[1] for s in SETTINGS if s[1] < 1):.3f} for rho < 1",
     )
 
 
 def _logarithms(runs: Runs) -> Claim:
     scores, walks = [], []
-    for activation, rho in SETTINGS:
+    for activation, rho in runs.settings:
         run, law = runs.classifier(activation, rho)["g_aa"], rate(activation, rho)
         assert isinstance(law.drift, float)
         low, high = DEEP
@@ -179,7 +182,7 @@ def _logarithms(runs: Runs) -> Claim:
         "ours",
         WHERE,
         "a typical g_aa decays faster than the mean, E ln g_aa by ln chi_1 + drift/n a layer: rms"
-        " deviation from the law in standard errors, 20 settings",
+        " deviation from the law in standard errors, all settings",
         1.0,
         float(np.sqrt(np.mean(np.square(scores)))),
         0.6,
@@ -191,8 +194,9 @@ def _logarithms(runs: Runs) -> Claim:
 
 
 def _means(runs: Runs) -> Claim:
-    places, listed = [], {}
-    for activation, rho in DROPPED:
+    places: list[float] = []
+    listed: dict[str, int] = {}
+    for activation, rho in runs.dropped:
         run = runs.classifier(activation, rho)["g_ab"]
         single, pair = log_factors(activation, rho)
         error = run.deviation / math.sqrt(run.nets) / np.abs(run.mean)

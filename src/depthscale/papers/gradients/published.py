@@ -62,8 +62,9 @@ def spreads() -> dict[tuple[str, int, float, str], Spread]:
     found = {}
     for means, variances in zip(rows[::2], rows[1::2], strict=True):
         activation, width, rho, metric, nets, _ = means[:6]
-        pair = (np.array(row[6:], dtype=float) for row in (means, variances))
-        found[activation, int(width), float(rho), metric] = Spread(layers, *pair, int(nets))
+        mean, variance = (np.array(row[6:], dtype=float) for row in (means, variances))
+        key = activation, int(width), float(rho), metric
+        found[key] = Spread(layers, mean, variance, int(nets))
     return found
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from depthscale.finite.ensemble import Ensemble, Pair
 from depthscale.finite.sampled import Sampled
-from depthscale.papers.gradients.common import DEPTH, VARIANCES
+from depthscale.papers.gradients.common import DEPTH, KEEPS, NAMES, VARIANCES
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
 
@@ -29,10 +29,10 @@ WIDTH = 1000
 NARROW = 500
 """Of figures 2 and 4."""
 
-CLASSES = 10
-PAIRS, CLASSIFIERS = 2000, 300
-"""Networks of each setting."""
+WIDTHS = (100, 300, 500, 700, 900)
+"""Of figure 5."""
 
+CLASSES = 10
 WORKERS = 2
 
 METRICS = {"g_aa": "grad_aa", "g_ab": "grad_ab", "g_ab_abs": "grad_ab_abs"}
@@ -68,39 +68,66 @@ class Moments:
 
 @dataclass(frozen=True)
 class Runs:
-    """How many networks there are of each kind.
+    """Which networks are sampled, and how many.
+
+    Networks come in blocks whose size goes with the width, so their numbers are multiples of it.
 
     Args:
-        share: of the full number, above 0.
+        quick: few networks, and only two rho: the same path in a fraction of the time. Its
+            verdicts are not to be quoted.
     """
 
-    share: float = 1.0
+    quick: bool = False
 
-    def nets(self, full: int) -> int:
-        """This share of a number of networks, at least 16."""
-        return max(16, round(self.share * full))
+    @property
+    def keeps(self) -> tuple[float, ...]:
+        """The rho that are sampled."""
+        return (0.6, 0.9) if self.quick else KEEPS
+
+    @property
+    def settings(self) -> tuple[tuple[str, float], ...]:
+        """Activations and rho of figures 3 and 4."""
+        return tuple((activation, rho) for activation in NAMES for rho in self.keeps)
+
+    @property
+    def dropped(self) -> tuple[tuple[str, float], ...]:
+        """Those with dropout."""
+        return tuple((activation, rho) for activation, rho in self.settings if rho < 1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Those of figure 5."""
+        return (300, NARROW) if self.quick else WIDTHS
 
     def linear(self, rho: float) -> dict[str, Moments]:
         """Figure 2: linear, width 500, ``E = |h^L|^2``."""
-        return _linear(rho, self.nets(PAIRS))
+        return _linear(rho, self._blocks(2000, NARROW))
 
     def classifier(self, activation: str, rho: float, width: int = WIDTH) -> dict[str, Moments]:
         """Figures 3 to 5: cross-entropy of ten outputs; the layer of the outputs comes last."""
-        return _classifier(activation, rho, width, self.nets(CLASSIFIERS))
+        return _classifier(activation, rho, width, self._blocks(200, width))
 
     def pairs(self, network: MeanField, loss: str, width: int, tied: bool, depth: int) -> PairRun:
         """Every network's own gradients, of a pair that starts at its fixed point."""
-        return _pairs(network, loss, width, tied, depth, self.nets(PAIRS))
+        return _pairs(network, loss, width, tied, depth, self._blocks(1000, width))
+
+    def _blocks(self, least: int, width: int) -> int:
+        """Even, for two processes."""
+        return 1 if self.quick else WORKERS * math.ceil(least / (WORKERS * _block(width)))
 
     def provenance(self) -> dict[str, Any]:
         """What it takes to draw the same networks again."""
         return {
             "networks": {
-                "figure 2": self.nets(PAIRS),
-                "figures 3 to 5": self.nets(CLASSIFIERS),
-                "mechanisms": self.nets(PAIRS),
+                name: self._blocks(least, width) * _block(width)
+                for name, least, width in (
+                    ("figure 2", 2000, NARROW),
+                    ("figure 3", 200, WIDTH),
+                    ("figures 4 and 5, width 500", 200, NARROW),
+                    ("mechanisms", 1000, WIDTH),
+                )
             },
-            "seed": "crc32 of the words of each setting, see papers/gradients/runs.py",
+            "seeds": "crc32 of the words of each setting, papers/gradients/runs.py",
             "precision": "double",
         }
 
@@ -125,15 +152,15 @@ class PairRun:
 
 
 @cache
-def _linear(rho: float, nets: int) -> dict[str, Moments]:
+def _linear(rho: float, blocks: int) -> dict[str, Moments]:
     weight, bias = VARIANCES["identity"]
     networks = Ensemble("identity", weight**0.5, bias**0.5, NARROW, DEPTH, drop=_drop(rho))
-    run = _backward(networks, "quadratic", nets, f"figure 2 {rho}")
+    run = _backward(networks, "quadratic", blocks, f"figure 2 {rho}")
     return _moments(run, np.full(DEPTH, NARROW**2 / 4))
 
 
 @cache
-def _classifier(activation: str, rho: float, width: int, nets: int) -> dict[str, Moments]:
+def _classifier(activation: str, rho: float, width: int, blocks: int) -> dict[str, Moments]:
     weight, bias = VARIANCES[activation]
     networks = Ensemble(
         activation,
@@ -144,7 +171,7 @@ def _classifier(activation: str, rho: float, width: int, nets: int) -> dict[str,
         drop=_drop(rho),
     )
     words = f"classifier {activation} {rho} {width}"
-    run = _backward(networks, "cross_entropy", nets, words, labels=[0, 1])
+    run = _backward(networks, "cross_entropy", blocks, words, labels=[0, 1])
     sizes = np.full(DEPTH + 1, width**2)
     sizes[-1] = width * CLASSES
     return _moments(run, sizes)
@@ -152,7 +179,7 @@ def _classifier(activation: str, rho: float, width: int, nets: int) -> dict[str,
 
 @cache
 def _pairs(
-    network: MeanField, loss: str, width: int, tied: bool, depth: int, nets: int
+    network: MeanField, loss: str, width: int, tied: bool, depth: int, blocks: int
 ) -> PairRun:
     length, eps = inputs(network)
     networks = Ensemble(
@@ -165,7 +192,7 @@ def _pairs(
         tied=tied,
     )
     words = f"pairs {network.activation.name} {loss} {width} {depth}"  # one seed, tied or not
-    run = _backward(networks, loss, nets, words, Pair(eps, length, length), keep=True)
+    run = _backward(networks, loss, blocks, words, Pair(eps, length, length), keep=True)
     both = run.values("grad_aa")[:, :, ::-1]
     aa = np.sqrt(both[:, 0] * both[:, 1])
     top = aa[:, 0].mean()
@@ -183,18 +210,23 @@ def inputs(network: MeanField) -> tuple[float, float]:
 
 
 def _backward(
-    networks: Ensemble, loss: str, nets: int, words: str, start: Pair | None = None, **how: Any
+    networks: Ensemble, loss: str, blocks: int, words: str, start: Pair | None = None, **how: Any
 ) -> Sampled:
     return networks.backward(
         loss,
         Pair(1.0) if start is None else start,
-        nets,
+        blocks * _block(networks.widths[0]),
         zlib.crc32(words.encode()),
         workers=WORKERS,
         progress=False,
         precision="double",
         **how,
     )
+
+
+@cache
+def _block(width: int) -> int:
+    return Ensemble("tanh", 1.0, width=width, depth=DEPTH).plan(Pair(1.0), "quadratic").nets
 
 
 def _moments(run: Sampled, sizes: Array) -> dict[str, Moments]:
