@@ -1,4 +1,4 @@
-"""Runs of an ensemble: the same answer on any number of processes, after a stop, and in log space."""
+"""Runs of an ensemble: the same answer on any number of processes, after a stop, beyond floats."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_memory_does_not_grow_with_depth():
     assert plans[0] == plans[1] == plans[2]
 
 
-# Stopped runs ------------------------------------------------------------------------------------
+# Stopped runs -------------------------------------------------------------------------------------
 
 
 def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
@@ -141,7 +141,7 @@ def test_a_saved_run_of_something_else_is_refused(tmp_path):
         SMALL.forward(Pair(0.5), 300, checkpoint=path)
     with pytest.raises(InputError, match="another network"):
         SMALL.forward(Pair(0.4), 300, seed=1, checkpoint=path)
-    with pytest.raises(InputError, match="holds .* networks already"):
+    with pytest.raises(InputError, match=r"holds .* networks already"):
         SMALL.forward(Pair(0.4), 10, checkpoint=path)
     with pytest.raises(InputError, match="without the networks' own values"):
         SMALL.forward(Pair(0.4), 300, checkpoint=path, keep=True)
@@ -150,7 +150,7 @@ def test_a_saved_run_of_something_else_is_refused(tmp_path):
         SMALL.forward(Pair(0.4), 300, checkpoint=path)
 
 
-# Numbers beyond the range of floats ----------------------------------------------------------------
+# Numbers beyond the range of floats ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("precision", ["double", "single"])
@@ -221,7 +221,7 @@ def test_lyapunov_exponent_of_a_linear_network():
     assert isinstance(apart[0], Undefined)
 
 
-# Exact moments ---------------------------------------------------------------------------------------
+# Exact moments ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_the_planner_picks_by_the_number_of_inputs():
     assert untied.plan(vectors).weights.__name__ == "Untied"
 
 
-# Bad input -------------------------------------------------------------------------------------------
+# Bad input ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -324,11 +324,12 @@ def test_too_much_memory_is_refused_with_what_fits():
     assert plan.bytes < 0.8 * 2**40
 
 
-@pytest.mark.parametrize("pair", [{"eps": 2.1}, {"eps": -0.1}, {"eps": 0.5, "q1": 0.0},
-                                  {"eps": 0.5, "q2": np.inf}, {"eps": 0.5, "start": "fixed"}])  # fmt: skip
-def test_bad_pairs_are_explained(pair):
+@pytest.mark.parametrize(
+    "changes", [{"eps": 2.1}, {"eps": -0.1}, {"q1": 0.0}, {"q2": np.inf}, {"start": "fixed"}]
+)
+def test_bad_pairs_are_explained(changes):
     with pytest.raises(InputError, match="expected"):
-        Pair(**pair)
+        Pair(**({"eps": 0.5} | changes))
 
 
 def test_results_become_a_dataset():

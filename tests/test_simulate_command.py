@@ -250,9 +250,20 @@ class TestTheory:
         assert q["log_median"][-1] == pytest.approx(q["mean_log"][-1], abs=1)
         assert "log_abs_mean has its logarithm" in found["reasons"]["q.mean"]
         assert "layer 14 to 24" in found["reasons"]["q.mean"]
-        known = found["theory"]["infinite_width"]
-        assert [k for k, x in enumerate(known["q"]) if x is None] == list(range(7, 25))
-        assert "layer 7 to 24" in found["reasons"]["theory.infinite_width.q"]
+        # the theory of a scale-free network goes on: only ratios of lengths matter
+        wide = found["theory"]["infinite_width"]
+        assert wide["q"][13] == pytest.approx(1e24**13 / 2**12, rel=1e-12)
+        assert wide["q"][14:] == [None] * 11
+        assert found["reasons"]["theory.infinite_width.q"].startswith("layer 14 to 24")
+        same = propagate(Ensemble("relu", 1.0, depth=24).layers, 1.0, 1.0, 0.5).eps
+        assert wide["eps"] == pytest.approx(same, rel=1e-10)
+
+    def test_theory_ends_where_a_length_does(self, answer):
+        wide = answer("simulate --activation gelu --sigma-w 1e20 --width 30 --depth 9 --nets 8")
+        reason = wide["reasons"]["theory.infinite_width.eps"]
+        assert reason == wide["reasons"]["theory.infinite_width.q"]
+        assert reason.startswith("layer 4 to 9: the length leaves")
+        assert wide["theory"]["infinite_width"]["eps"][3] > 0
 
     def test_dead_networks_are_counted(self, answer, run):
         line = (

@@ -1,7 +1,7 @@
 """Theory at large width and its first corrections, against exactly sampled networks.
 
 Every comparison is of means over networks in standard errors, at fixed seeds; the bound of 4.5 lets
-one in 150,000 single comparisons fail by chance if seeds were changed, one in 300 runs of this file.
+one in 150,000 comparisons fail by chance if seeds were changed, one in 300 runs of this file.
 Where theory leaves out an order, its size is allowed for and stated.
 """
 
@@ -135,7 +135,7 @@ def test_logarithms_of_gradients_spread_at_the_predicted_rate(name, sigma_w2, rh
     width, apart = 256, 40
     networks = Ensemble(name, sigma_w2**0.5, 0.05**0.5, width=width, depth=60, drop=1 - rho)
     run = networks.backward("readout", Pair(0.4), 2000, seed=11, keep=True)
-    sign, log = run.trajectories["grad_aa"]
+    _, log = run.trajectories["grad_aa"]
     spread = np.var(log[:, 0, 10] - log[:, 0, 50], ddof=1)
     rate = log_normal_rate(networks.layers[-1]).rate
     assert spread * width / apart == pytest.approx(rate, rel=SIGMAS * 0.032 + 0.04)

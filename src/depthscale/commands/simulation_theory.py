@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LONGEST = (
     1e150  # of lengths that the pair's map follows to full precision; its inverse is the least
 )
+FURTHEST = 690.0  # of their logarithm, within float64
 _FAR = "beyond the range of float64"
 _GAUSSIAN = "it is derived for Gaussian weights, not for orthogonal ones"
 
@@ -72,27 +73,30 @@ def _listed(values: Array, key: str, reasons: dict[str, str], why: str = _FAR) -
 
 def _infinite_width(networks: Ensemble, pair: Pair, reasons: dict[str, str]) -> Any:
     state: Any = pair.q1, pair.q2, pair.eps
-    states = [state]
+    q, eps = [pair.q1], [pair.eps]
+    scale_free, scale = all(layer.scale_free for layer in networks.layers), 0.0
     for layer in networks.layers:
+        if scale_free:  # only the ratio of the lengths matters
+            scale += math.log(state[0])
+            state = 1.0, state[1] / state[0], state[2]
         try:
             state = tuple(float(x) for x in layer.pair_map(*state))
         except InputError as error:
             return Undefined(str(error))
         # The product of two lengths stands under a root.
-        if not all(1 / LONGEST < q < LONGEST for q in state[:2]):
+        if not all(1 / LONGEST < length < LONGEST for length in state[:2]):
             break
-        states.append(state)
-    missing = networks.depth + 1 - len(states)
-    if missing:
-        for name in ("q", "eps"):
+        within = abs(scale) < FURTHEST
+        q.append(state[0] * math.exp(scale) if within else math.inf)
+        eps.append(state[2])
+    record: dict[str, Any] = {}
+    for name, values in (("q", q), ("eps", eps)):
+        record[name] = plain(values) + [None] * (networks.depth + 1 - len(values))
+        missing = [k for k, value in enumerate(record[name]) if value is None]
+        if missing:
             reasons[f"theory.infinite_width.{name}"] = (
-                f"layer {len(states)} to {networks.depth}: the length leaves the range of float64"
+                f"layer {missing[0]} to {networks.depth}: the length leaves the range of float64"
             )
-    none = [None] * missing
-    record: dict[str, Any] = {
-        "q": [q for q, _, _ in states] + none,
-        "eps": [eps for _, _, eps in states] + none,
-    }
     if any(layer.noise.kind == "layers" and layer.drop for layer in networks.layers):
         record["note"] = (
             "averaged over the draws of every layer, which do not average out within a network:"

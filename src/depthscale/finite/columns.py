@@ -208,7 +208,7 @@ class Factor:
 def dot(left: Tensor, right: Tensor) -> Array:
     """Inner products over units, on the host."""
     if left.device.type == "cpu":
-        return np.vecdot(left.numpy(), right.numpy()).astype(float, copy=False)
+        return np.asarray(np.vecdot(left.numpy(), right.numpy()), dtype=float)
     return (left * right).sum(-1, dtype=torch.float64).cpu().numpy()
 
 
@@ -277,7 +277,7 @@ def factorise(columns: Tensor, space: Workspace, name: object) -> Factor:
 
     From inner products where no column is nearly dependent on earlier ones. Else by Gram-Schmidt,
     run twice, which is enough for orthogonality to rounding: what the second run takes half away of
-    lies in the span of the earlier ones and counts as zero. Householder's QR beyond ``FEW`` columns.
+    lies in the span of the earlier ones and counts as zero. Beyond ``FEW`` columns by Householder.
 
     Args:
         columns: ``[column, net, unit]``.
@@ -289,9 +289,9 @@ def factorise(columns: Tensor, space: Workspace, name: object) -> Factor:
         coordinates = np.ascontiguousarray(r.cpu().numpy().transpose(1, 2, 0))
         sizes = np.ones((q.shape[2], q.shape[0]))
         return Factor(q.permute(2, 0, 1).to(columns.dtype), coordinates, sizes)
-    coordinates = _cholesky(dots(columns, columns), INDEPENDENT[columns.dtype])
-    if coordinates is not None:
-        return Factor(columns, coordinates)
+    triangular = _cholesky(dots(columns, columns), INDEPENDENT[columns.dtype])
+    if triangular is not None:
+        return Factor(columns, triangular)
     return _gram_schmidt(columns, space, name)
 
 

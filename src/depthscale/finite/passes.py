@@ -493,7 +493,7 @@ def _copies(columns: Tensor, count: int) -> Sequence[Tensor]:
 
 @dataclass(frozen=True)
 class _Range:
-    """Whether large lengths may be brought down and small ones up, and to ``home`` or its inverse."""
+    """Whether large lengths may be brought down and small ones up: to ``home`` or its inverse."""
 
     down: bool = True
     up: bool = True

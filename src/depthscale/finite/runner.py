@@ -74,10 +74,10 @@ class Job:
         """Tells whether a saved state belongs to this job."""
         probe = np.linspace(-3.0, 3.0, 25)
         layers = [
-            (layer.activation.name, layer.activation(probe).tolist(), layer.sigma_w, layer.sigma_b)
-            + (layer.drop, layer.masks, layer.skip)
+            [*layer.activation(probe), layer.activation.name, layer.sigma_w, layer.sigma_b]
             for layer in self.architecture.layers
         ]
+        layers += [[layer.drop, layer.masks, layer.skip] for layer in self.architecture.layers]
         loss = None if self.loss is None else self.loss.label
         start = [self.start.kind, self.start.chain.parents, self.start.columns.tolist()]
         rest = [

@@ -339,7 +339,8 @@ def _footnotes(payload: Mapping[str, Any]) -> list[str]:
         lines += wrap("–: ", f"no theory of {', '.join(missing)}: {clean(reason)}")
     partly = payload["reasons"].get("theory.infinite_width.q")
     if partly:
-        lines += wrap("–: ", f"infinite width, {clean(partly)}")
+        both = "q and eps" if "theory.infinite_width.eps" in payload["reasons"] else "q"
+        lines += wrap("–: ", f"{both} of infinite width, {clean(partly)}")
     order = payload["theory"]["first_order"]
     if order and not all(order["reliable"]):
         lines += wrap("▲ ", clean(order["note"]))
@@ -366,7 +367,7 @@ def from_log(log: float, digits: int = 3) -> str:
     """A number from its natural logarithm, also beyond the range of floats.
 
     >>> from_log(0.0), from_log(7500.0)
-    ('1', '1.61e3257')
+    ('1', '1.62e3257')
     """
     if abs(log) < 600:
         return plain_number(math.exp(log), digits)

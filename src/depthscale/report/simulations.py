@@ -139,6 +139,7 @@ class _Panel:
         self, record: Mapping[str, Any], colour: str, name: str = "", *, points: bool = True
     ) -> None:
         low, high = (_array(record[f"log_{key}"]) for key in ("q05", "q95"))
+        low[_array(record["q05"]) == 0] = -np.inf
         prefix = f"{name}, " if name else ""
         self.band(low, high, colour, f"{prefix}5 – 95 %")
         self.line(_array(record["log_median"]), f"{prefix}median", color=colour)
@@ -166,7 +167,7 @@ class _Panel:
             return
         far = bool(np.abs(known).max() > PLAIN)
         wide = far or float(np.ptp(known)) > math.log(5.0)
-        self._draw(far)
+        self._draw(far, float(known.min()))
         self.axes.set_ylabel(rf"$\log_{{10}}$ of {self.name}" if far else self.name)
         if wide and not far:
             self.axes.set_yscale("log")
@@ -182,13 +183,14 @@ class _Panel:
         below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17)}
         self.axes.legend(ncols=2, handlelength=1.4, columnspacing=1.2, **below)
 
-    def _draw(self, far: bool) -> None:
+    def _draw(self, far: bool, lowest: float) -> None:
         def shown(log: np.ndarray) -> np.ndarray:
             with np.errstate(under="ignore"):
                 return log / math.log(10) if far else np.exp(log)
 
         for low, high, colour, label in self._bands:
             x = np.arange(low.size)
+            low = np.where(low == -np.inf, lowest, low)  # some networks are at 0
             self.axes.fill_between(
                 x, shown(low), shown(high), color=colour, alpha=0.22, linewidth=0, label=label
             )
