@@ -47,6 +47,12 @@ def test_screen_of_a_class_is_what_the_command_prints(capsys):
     assert capsys.readouterr().out == screen.group(2)
 
 
+def test_headline_of_a_simulation_is_what_the_command_prints(capsys):
+    screen = re.search(r"```\n\$ depthscale (simulate [^\n]*)\n\.\.\.\n(.*?)```", TEXT, re.DOTALL)
+    assert main(screen.group(1).split()) == 0
+    assert screen.group(2) in capsys.readouterr().out
+
+
 def test_verdicts_are_those_that_were_reproduced():
     counts = json.loads((ROOT / "reproduced" / "dropout" / "claims.json").read_text())["counts"]
     total = sum(counts.values())
@@ -56,7 +62,7 @@ def test_verdicts_are_those_that_were_reproduced():
         assert f"{count} {verdict}" in text
 
 
-COMMANDS = r"\| `depthscale ((?:theory|critical|phase|universality|law) [^`]*)` \|"
+COMMANDS = r"\| `depthscale ((?:theory|critical|phase|universality|law|simulate) [^`]*)` \|"
 
 
 @pytest.mark.parametrize("command", re.findall(COMMANDS, TEXT))

@@ -252,9 +252,9 @@ class TestTheory:
         assert "layer 14 to 24" in found["reasons"]["q.mean"]
         # the theory of a scale-free network goes on: only ratios of lengths matter
         wide = found["theory"]["infinite_width"]
-        assert wide["q"][13] == pytest.approx(1e24**13 / 2**12, rel=1e-12)
-        assert wide["q"][14:] == [None] * 11
-        assert found["reasons"]["theory.infinite_width.q"].startswith("layer 14 to 24")
+        assert wide["q"][12] == pytest.approx(1e24**12 / 2**11, rel=1e-12)
+        assert wide["q"][13:] == [None] * 12
+        assert found["reasons"]["theory.infinite_width.q"].startswith("layer 13 to 24")
         same = propagate(Ensemble("relu", 1.0, depth=24).layers, 1.0, 1.0, 0.5).eps
         assert wide["eps"] == pytest.approx(same, rel=1e-10)
 

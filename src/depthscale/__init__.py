@@ -22,7 +22,11 @@ if TYPE_CHECKING:
         critical_point,
         max_drop,
     )
+    from depthscale.theory.finite_width import FiniteWidth, finite_width
+    from depthscale.theory.gradient_laws import log_normal_rate, noise_floor
+    from depthscale.theory.gradients import GradientTheory, predict_gradients
     from depthscale.theory.laws import Law
+    from depthscale.theory.linear import LinearMoments, linear_moments
     from depthscale.theory.meanfield import MeanField, Trajectory, propagate
     from depthscale.theory.noise import Noise
     from depthscale.theory.phase import phase_diagram
@@ -40,10 +44,13 @@ __all__ = [
     "Audit",
     "CriticalPoint",
     "Ensemble",
+    "FiniteWidth",
+    "GradientTheory",
     "InitReport",
     "InputError",
     "Kink",
     "Law",
+    "LinearMoments",
     "MeanField",
     "Noise",
     "NotTrainable",
@@ -62,9 +69,14 @@ __all__ = [
     "critical_init_",
     "critical_line",
     "critical_point",
+    "finite_width",
     "hermite_tail",
+    "linear_moments",
+    "log_normal_rate",
     "max_drop",
+    "noise_floor",
     "phase_diagram",
+    "predict_gradients",
     "propagate",
     "sample_pairs",
     "transient",
@@ -88,7 +100,11 @@ _ROOMS = {
         "max_drop",
     ),
     "theory.universal.spectrum": ("hermite_tail",),
+    "theory.finite_width": ("FiniteWidth", "finite_width"),
+    "theory.gradient_laws": ("log_normal_rate", "noise_floor"),
+    "theory.gradients": ("GradientTheory", "predict_gradients"),
     "theory.laws": ("Law",),
+    "theory.linear": ("LinearMoments", "linear_moments"),
     "theory.meanfield": ("MeanField", "Trajectory", "propagate"),
     "theory.noise": ("Noise",),
     "theory.phase": ("phase_diagram",),
