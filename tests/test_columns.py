@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from depthscale.finite.columns import (
     FEW,
     Chain,
-    Factor,
     Workspace,
     combine,
     dots,
-    orthogonal,
+    factorise,
 )
 from depthscale.finite.observe import _Family
 from depthscale.finite.passes import Trace, mend_dead
@@ -94,14 +93,19 @@ def test_nearest_chain_joins_close_vectors():
     assert sum(step > 1e-6 for step in steps) == 1
 
 
+def orthonormal(factor) -> np.ndarray:
+    raw = torch.stack(list(factor.raw)).double().numpy()
+    return np.einsum("irn,ijr->jrn", raw, factor.mix)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, FEW, FEW + 1, 12])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_orthogonal_bases(count, dtype):
     """X = B T and B^T B = 1, relative to every column's own size, tiny columns included."""
     sizes = 10.0 ** -np.arange(count)
     columns = (normal(count, 4, 40) * torch.from_numpy(sizes)[:, None, None]).to(dtype)
-    factor = orthogonal(columns, space(dtype), "basis")
-    basis = torch.stack(list(factor.basis)).double().numpy() / factor.norms[..., None]
+    factor = factorise(columns, space(dtype), "basis")
+    basis = orthonormal(factor)
     tolerance = 50 * torch.finfo(dtype).eps
     back = np.einsum("jrn,jkr->krn", basis, factor.coordinates)
     scale = sizes[:, None, None]
@@ -114,22 +118,20 @@ def test_orthogonal_basis_of_dependent_vectors():
     """A vector in the span of earlier ones leaves norm 0, or the direction of its rounding."""
     a, b, c = normal(3, 3, 30)
     columns = torch.stack([a, a + 1e-9 * b, 3 * a, c])
-    factor = orthogonal(columns, space(), "basis")
-    along = np.divide(1, factor.norms, out=np.zeros_like(factor.norms), where=factor.norms > 0)
-    out = torch.empty_like(columns)
-    combine(factor.basis, factor.coordinates * along[:, None], out)
-    np.testing.assert_allclose(out.numpy(), columns.numpy(), atol=1e-14)
-    assert np.all(factor.norms[[0, 1, 3]] > 0)
-    assert np.all(factor.norms[2] < 1e-14)
+    factor = factorise(columns, space(), "basis")
+    back = np.einsum("jrn,jkr->krn", orthonormal(factor), factor.coordinates)
+    np.testing.assert_allclose(back, columns.numpy(), atol=1e-14)
+    sizes = np.diagonal(factor.coordinates, axis1=0, axis2=1).T
+    assert np.all(sizes[[0, 1, 3]] > 0)
+    assert np.all(sizes[2] < 1e-14)
 
 
 def test_more_vectors_than_units():
     columns = normal(7, 2, 3)
-    factor = orthogonal(columns, space(), "basis")
-    assert len(factor.norms) == 3
-    out = torch.empty_like(columns)
-    combine(factor.basis, factor.coordinates, out)
-    np.testing.assert_allclose(out.numpy(), columns.numpy(), atol=1e-14)
+    factor = factorise(columns, space(), "basis")
+    assert len(factor.coordinates) == 3
+    back = np.einsum("jrn,jkr->krn", orthonormal(factor), factor.coordinates)
+    np.testing.assert_allclose(back, columns.numpy(), atol=1e-14)
 
 
 @pytest.mark.parametrize(("left", "right"), [(2, 2), (3, 4), (6, 2), (7, 9)])
@@ -148,7 +150,7 @@ def test_products_and_combinations_by_loops_and_by_matrices(left, right):
 def misalignments(columns: np.ndarray) -> np.ndarray:
     """Of the pair, through a basis, as the sampler reads it: ``[net]``."""
     trace = Trace(Chain.star(2))
-    factor = orthogonal(torch.from_numpy(columns), space(), "basis")
+    factor = factorise(torch.from_numpy(columns), space(), "basis")
     family = _Family(trace, [factor.coordinates], [np.zeros(columns.shape[1])])
     sign, log = family.misalignments([(0, 1)])
     return np.asarray(sign * np.exp(log))[:, 0, 0]
@@ -174,15 +176,30 @@ def test_misalignment_against_fifty_digits(power, stretch, seed):
     assert misalignments(np.stack([a, d])[:, None])[0] == pytest.approx(exact, rel=1e-10)
 
 
-def test_dead_vectors_have_coordinates_that_say_so():
-    """b = a + d = 0 exactly, by rounding only close to it in coordinates."""
-    a = normal(1, 4, 11)[0]
-    for extra in (0, 5):
-        columns = torch.cat([a[None], -a[None], normal(extra, 4, 11, seed=3)])
-        chain = Chain.star(2 + extra)
-        factor = orthogonal(columns, space(), "basis")
-        mend_dead(columns, factor.coordinates, chain)
-        np.testing.assert_array_equal(factor.coordinates[:, 1], -factor.coordinates[:, 0])
+@pytest.mark.parametrize("extra", [0, 5])
+def test_dead_vectors_are_exactly_nothing(extra):
+    """b = a + d = 0 up to rounding, in half of the networks: columns and coordinates cancel."""
+    columns = normal(2 + extra, 4, 11)
+    columns[1, :2] = -columns[0, :2] * (1 + 4e-16)
+    alive = columns[1, 2:].clone()
+    chain = Chain.star(2 + extra)
+    coordinates = factorise(columns, space(), "basis").coordinates
+    dead = mend_dead(columns, coordinates, chain)
+    np.testing.assert_array_equal(
+        dead, [[k == 1 and r < 2 for r in range(4)] for k in range(2 + extra)]
+    )
+    np.testing.assert_array_equal(coordinates[:, 1, :2], -coordinates[:, 0, :2])
+    np.testing.assert_array_equal(columns[1, :2], -columns[0, :2])
+    np.testing.assert_array_equal(columns[1, 2:], alive)
+
+
+def test_products_with_nothing_are_nothing():
+    """Masks that leave nothing of an input, in a chain: no rounding of the others is left."""
+    chain = Chain.star(3)
+    vectors, masks = normal(3, 4, 11), normal(3, 4, 11, seed=1)
+    vectors[1], masks[0] = 0, 0
+    columns = chain.multiply_(chain.differences_(masks), chain.differences_(vectors))
+    np.testing.assert_array_equal(chain.absolute_(columns)[:2], 0)
 
 
 def test_workspace_gives_the_same_memory_by_name():
@@ -191,4 +208,3 @@ def test_workspace_gives_the_same_memory_by_name():
     assert memory.take("a", 2, 5).data_ptr() == first.data_ptr()
     assert memory.take("b", 2, 5).data_ptr() != first.data_ptr()
     assert memory.take("a", 30, 5).shape == (30, 5)
-    assert isinstance(Factor([first], np.ones((1, 4)), np.ones((1, 1, 4))), Factor)

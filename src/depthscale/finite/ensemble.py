@@ -317,6 +317,7 @@ class Ensemble:
                 "loss": "" if job.loss is None else job.loss.label,
                 "seed": seed,
                 "engine": job.plan.weights.__name__.lower(),
+                "engine_reason": job.plan.reason,
                 "precision": job.dtype,
                 "device": job.device,
             },

@@ -10,7 +10,9 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,6 +105,22 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until the state is whole again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Statistics of all networks and, where they were asked for, every network's own values."""
@@ -145,10 +163,11 @@ def run(
     try:
         with _bar(progress, nets, done * size) as advance:
             for values in _in_order(job, range(done, full), workers):
-                tally.add(values)
-                done += 1
-                if keep:
-                    kept.append(values)
+                with uninterrupted():
+                    tally.add(values)
+                    done += 1
+                    if keep:
+                        kept.append(values)
                 advance(size)
                 if checkpoint is not None and time.monotonic() - saved > SAVE_EVERY:
                     save()

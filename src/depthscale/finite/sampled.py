@@ -188,6 +188,18 @@ class Sampled:
         if name not in self.tally.shapes:
             raise InputError(f"{name!r} was not followed: there is {', '.join(self.names)}")
 
+    def __str__(self) -> str:
+        """Medians with the 5 to 95 % band, at both ends of each observable."""
+        about = ", ".join(f"{key} {value}" for key, value in self.about.items() if value != "")
+        lines = [f"{self.nets} random networks of depth {self.depth}: {about}"]
+        for name in self.names:
+            low, middle, high = (self.statistic(name, s)[0] for s in ("q05", "median", "q95"))
+            ends = [
+                f"{middle[k]:.4g} ({low[k]:.4g} to {high[k]:.4g})" for k in sorted({0, -1}, key=abs)
+            ]
+            lines.append(f"{name:>18}  {' -> '.join(ends):<60}  {OBSERVABLES[name].text}")
+        return "\n".join(lines)
+
     def __getitem__(self, name: str) -> xarray.DataArray:
         """One observable as a DataArray."""
         self._check(name)
