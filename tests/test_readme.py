@@ -53,13 +53,16 @@ def test_headline_of_a_simulation_is_what_the_command_prints(capsys):
     assert screen.group(2) in capsys.readouterr().out
 
 
-def test_verdicts_are_those_that_were_reproduced():
-    counts = json.loads((ROOT / "reproduced" / "dropout" / "claims.json").read_text())["counts"]
+@pytest.mark.parametrize(
+    ("paper", "stated"), [("dropout", "claims of the paper"), ("gradients", "claims on gradients")]
+)
+def test_verdicts_are_those_that_were_reproduced(paper, stated):
+    counts = json.loads((ROOT / "reproduced" / paper / "claims.json").read_text())["counts"]
     total = sum(counts.values())
     text = " ".join(TEXT.split())
-    assert f"[{total} claims of the paper]" in text
+    told = text.split(f"[{total} {stated}]")[1][:250]
     for verdict, count in counts.items():
-        assert f"{count} {verdict}" in text
+        assert f"{count} {verdict}" in told, verdict
 
 
 COMMANDS = r"\| `depthscale ((?:theory|critical|phase|universality|law|simulate) [^`]*)` \|"

@@ -203,8 +203,9 @@ class Ensemble:
                 raise InputError(
                     f"masks = {layer.masks!r}: with dropped weights every unit has masked inputs of"
                     " its own, which this sampler does not follow; expected noise on units or"
-                    " layers: take depthscale.finite.explicit.explicit_pairs, or"
-                    " masks='independent' for the same limit of large width"
+                    " layers: take explicit_networks or explicit_pairs of"
+                    " depthscale.finite.explicit, or masks='independent' for the same limit of"
+                    " large width"
                 )
         if weights not in ("gaussian", "orthogonal"):
             raise InputError(f"weights is {weights!r}; expected gaussian or orthogonal")

@@ -69,16 +69,20 @@ class Architecture:
         Far from zero and close to it this is so for any ``c`` in place of 2: ReLU and GELU double
         large numbers, tanh and GELU small ones, as far as digits go.
         """
-        for phi in {layer.activation for layer in self.layers}:
+        for phi in self._functions:
             one, two = (phi(scale * np.array([-x, x])) for scale in (1.0, 2.0))
             if not np.all(np.abs(two - 2 * one) <= 1e-10 * x):
                 return False
-        return not any(layer.activation.jumps for layer in self.layers)
+        return not any(phi.jumps for phi in self._functions)
 
     @property
     def scale_free(self) -> bool:
         """Whether ``phi(c x) = c phi(x)`` in every layer."""
-        return all(layer.activation.scale_free for layer in self.layers)
+        return all(phi.scale_free for phi in self._functions)
+
+    @property
+    def _functions(self) -> set[Activation]:
+        return {self.output, *(layer.activation for layer in self.layers)}
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def _finite_width() -> Claim:
     return number(
         "ours",
         WHERE,
-        f"finite width changes both means by a few 1/n: largest relative difference in the upper"
+        f"finite width changes both means like 1/n: largest relative difference in the upper"
         f" half of the layers at n = {NARROW} over that at n = {WIDTH}",
         WIDTH / NARROW,
         off[NARROW] / off[WIDTH],

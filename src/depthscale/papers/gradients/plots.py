@@ -181,8 +181,8 @@ def _walk(axes: Axes, runs: Runs) -> None:
         x, y = [], []
         for rho in runs.keeps:
             run = sampled(runs, activation, rho)["g_aa"]
-            x.append(run.var_log[EVERY])
-            y.append((run.deviation[EVERY] / run.mean[EVERY]) ** 2)
+            x.append(run.var_log[EVERY[::2]])
+            y.append((run.deviation / run.mean)[EVERY[::2]] ** 2)
         axes.plot(
             np.concatenate(x),
             np.concatenate(y),
@@ -210,8 +210,8 @@ def _width(axes: Axes, runs: Runs) -> None:
         ratio = theirs.variance / theirs.mean**2
         axes.plot(depth, ratio, "o", color=colour, label=f"n = {width}", **DOTS)
         if width in runs.widths:
-            ours = np.expm1(sampled(runs, "tanh", 0.9, width)["g_aa"].var_log[:DEPTH])
-            axes.plot((DEPTH - np.arange(DEPTH)) / width, ours, color=colour, linewidth=0.8)
+            ours = np.expm1(sampled(runs, "tanh", 0.9, width)["g_aa"].var_log[:DEPTH:4])
+            axes.plot((DEPTH - np.arange(0, DEPTH, 4)) / width, ours, color=colour, linewidth=0.8)
     line = np.geomspace(0.01, 2.2, 60)
     law = rate("tanh", 0.9).rate
     axes.plot(line, np.expm1(law * line), color=GUIDE, linewidth=1, label=rf"$e^{{{law:.2f}x}}-1$")
@@ -305,7 +305,7 @@ def _floor(axes: Axes, runs: Runs) -> None:
     single, pair = factors(tanh())
     near = np.arange(1, 17)
     axes.plot(near, 0.5 * np.exp((pair - single) * near), "--", color=GUIDE, linewidth=1)
-    axes.text(0, 0.015, r"slope $\ln(\chi_2/\chi_1)$", color=GUIDE, fontsize="small")
+    axes.text(16, 0.0145, r"slope $\ln(\chi_2/\chi_1)$", color=GUIDE, fontsize="small")
     axes.plot([], [], ":", color=GUIDE, label="untied weights")
     axes.plot([], [], color=GUIDE, linewidth=0.8, label="law of the floor")
     axes.set_ylim(0.012, 1.3)
@@ -349,6 +349,9 @@ def figure_training(runs: Runs, target: Path) -> Figure:
         for axes, rho in zip(panels, keeps, strict=True):
             _lengths(axes, rho)
         panels[0].legend(handlelength=1.2, loc="upper right", fontsize=7)
+        for axes in panels[1:]:
+            points = [line for line in axes.get_lines() if line.get_marker() != "None"]
+            axes.legend(handles=points, handlelength=1.2, loc="upper right", fontsize=7)
         for axes in grid[:, 0]:
             axes.set_ylabel("depth")
         _errors(grid[1, 1])
