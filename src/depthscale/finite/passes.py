@@ -41,6 +41,9 @@ WIDEST = {torch.float64: 2.0**100, torch.float32: 2.0**25}
 # Share of a square below which activations are measured without the bias beside them.
 HIDDEN = 1e-5
 
+# Root mean square difference of two vectors that counts as none.
+FAINT = {torch.float64: 1e-150, torch.float32: 1e-16}
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -374,6 +377,13 @@ class Block:
             if gone.any():
                 h[:, torch.from_numpy(gone).to(h.device)] = 0
                 coordinates = np.where(gone, 0.0, coordinates)
+        faint = np.square(coordinates).sum(0) / h.shape[2] < FAINT[h.dtype] ** 2
+        faint[self.chain.roots] = False
+        if faint.any() and coordinates[:, faint].any():
+            # equal from here on: the square of such a difference has lost its digits
+            if chain.steps:
+                h[torch.from_numpy(faint).to(h.device)] = 0
+            coordinates = np.where(faint, 0.0, coordinates)
         return _State(h, chain, coordinates, log)
 
     def _without_bias(
