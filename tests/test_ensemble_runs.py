@@ -355,7 +355,7 @@ def test_results_become_a_dataset():
 
 @pytest.mark.parametrize("precision", ["double", "single"])
 def test_pairs_that_become_equal_leave_single_inputs_alone(precision):
-    """Linear, without masks: eps falls to e^-150 in 220 layers, below what single precision squares.
+    """Linear, without masks: eps falls to e^-150, below what single precision squares.
 
     Var ln G_aa of 512 networks against that of one input alone, within 4.5 standard errors of both:
     fails in 1 of 100,000 seeds.
