@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -264,9 +265,10 @@ def _restored(
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             state = {name: file[name] for name in file.files}
         fingerprint, done = str(state["fingerprint"]), int(state["done"])
-    except Exception as error:  # whatever numpy makes of a file that is cut or none of ours
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise InputError(
-            f"{path} is no saved run ({error}); give another name, or remove it to start anew"
+            f"{path} is no saved run: it has been cut, or was written by something else; give"
+            " another name, or remove it to start anew"
         ) from error
     if fingerprint != job.fingerprint:
         raise InputError(
