@@ -165,7 +165,7 @@ def test_a_saved_run_of_something_else_is_refused(tmp_path):
     ],
 )
 def test_lengths_beyond_floats_are_answered_in_logarithms(name, sigma_w, sigma_b, precision):
-    """ln q = depth ln(chi) + O(depth/n): lengths of e^+-1500 and gradients of e^+-3000.
+    """ln q = depth ln(chi) + O(depth/n): lengths of e^+-1000 and gradients of twice that.
 
     The mean logarithm of the squared length of ReLU falls 5/(2n) a layer short of ln(sigma_w^2/2)
     at leading order (variance of a layer 5/n); at n = 64 the next order is 1/n^2. 128 networks of

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Normals that are made together: their six work arrays of float32 fit a cache of 1 MB.
+# Normals that are made together: the two work arrays take half a MB of a processor's cache.
 PIECE = 1 << 17
 HALF_STEP, PI_STEP = np.float32(2.0**-32), np.float32(math.pi * 2.0**-31)
 
@@ -24,8 +24,9 @@ class Draws:
     """A stream of random numbers on a device.
 
     On the CPU normals are float32 by Box and Muller's method from the bits of SFC64, through
-    numpy's vectorised logarithm, sine and cosine (a third faster than torch's own); they end at 6.6
-    standard deviations. On other devices they are torch's.
+    numpy's vectorised logarithm, sine and cosine (425 against torch's 288 million a second in
+    ``benchmarks/ensemble.py``); they end at 6.7 standard deviations. On other devices they are
+    torch's.
 
     Args:
         seed: of this stream.

@@ -46,9 +46,10 @@ class Plan:
 def break_even(width: int) -> float:
     """Number of inputs from which explicit weights are cheaper at this width.
 
-    Measured (``benchmarks/ensemble.py``): a weightless layer costs about as much as
-    ``COST_OF_SQUARE m^2 + COST_OF_INPUT m`` products of a weight with an input for each unit, an
-    explicit one ``width (m + COST_OF_WEIGHT)``.
+    A weightless layer is taken to cost as much as ``COST_OF_SQUARE m^2 + COST_OF_INPUT m`` products
+    of a weight with an input for each unit, an explicit one ``width (m + COST_OF_WEIGHT)``. At
+    width 256 this gives 51 inputs, as measured (``benchmarks/ensemble.py``). At 64 and 1024 there
+    is no sharp point: from 32 and 64 inputs on the two costs lie within a factor .7 of each other.
     """
     a, b, c = COST_OF_SQUARE, COST_OF_INPUT - width, -COST_OF_WEIGHT * width
     return (math.sqrt(b * b - 4 * a * c) - b) / (2 * a)
