@@ -75,7 +75,7 @@ def job(
 
 def sampler(task: Job) -> Callable[[], int]:
     """One block of networks a call; returns how many."""
-    space = Workspace(torch.device("cpu"), getattr(torch, task.dtype))
+    space = Workspace(torch.device("cpu"))
     count = iter(range(10**9))
 
     def run() -> int:

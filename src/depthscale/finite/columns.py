@@ -34,22 +34,22 @@ INDEPENDENT = {torch.float64: 1e-5, torch.float32: 1e-2}
 class Workspace:
     """Tensors that are used again and again, by name: fresh memory costs more than arithmetic."""
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self.device, self.dtype = device, dtype
-        self._held: dict[object, Tensor] = {}
-        self._views: dict[tuple[object, tuple[int, ...]], Tensor] = {}
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._held: dict[tuple[object, torch.dtype], Tensor] = {}
+        self._views: dict[tuple[object, torch.dtype, tuple[int, ...]], Tensor] = {}
 
-    def take(self, name: object, *shape: int) -> Tensor:
+    def take(self, name: object, dtype: torch.dtype, *shape: int) -> Tensor:
         """A tensor of this shape with any content, the same memory each time for one name."""
-        view = self._views.get((name, shape))
+        view = self._views.get((name, dtype, shape))
         if view is None:
             size = math.prod(shape)
-            held = self._held.get(name)
+            held = self._held.get((name, dtype))
             if held is None or len(held) < size:
-                held = torch.empty(size, device=self.device, dtype=self.dtype)
-                self._views = {k: v for k, v in self._views.items() if k[0] != name}
-                self._held[name] = held
-            view = self._views[name, shape] = held[:size].view(shape)
+                held = torch.empty(size, device=self.device, dtype=dtype)
+                self._views = {k: v for k, v in self._views.items() if k[:2] != (name, dtype)}
+                self._held[name, dtype] = held
+            view = self._views[name, dtype, shape] = held[:size].view(shape)
         return view
 
 
@@ -157,15 +157,15 @@ class Chain:
         return [k for k, parent in enumerate(self.parents) if parent >= 0]
 
     def recast(self, coordinates: Array, other: Chain) -> Array:
-        """Coordinates ``[direction, copy * column, net]`` of the same vectors in another chain."""
-        if other.parents == self.parents:
+        """Coordinates ``[..., copy * column, net]`` of the same vectors in another chain."""
+        if other is self or other.parents == self.parents:
             return coordinates
-        shape = (len(coordinates), -1, len(self), coordinates.shape[-1])
-        result = coordinates.copy().reshape(shape)
+        *lead, _, nets = coordinates.shape
+        result = coordinates.copy().reshape(*lead, -1, len(self), nets)
         for own, parent in self.steps:
-            result[:, :, own] += result[:, :, parent]
+            result[..., own, :] += result[..., parent, :]
         for own, parent in reversed(other.steps):
-            result[:, :, own] -= result[:, :, parent]
+            result[..., own, :] -= result[..., parent, :]
         return result.reshape(coordinates.shape)
 
     @cached_property
@@ -191,11 +191,18 @@ class Factor:
         coordinates: ``[direction, column, net]``, upper triangular.
         sizes: ``[direction, net]`` where the raw vectors are orthogonal, of these lengths; None
             where they are the columns. A direction that does not exist has 0, and so has ``mix``.
+        squares: of the lengths of the columns, ``[column, net]``.
     """
 
     raw: Sequence[Tensor] | Tensor
     coordinates: Array
-    sizes: Array | None = None
+    sizes: Array | None
+    squares: Array
+
+    @property
+    def regular(self) -> bool:
+        """Whether every column has a share of its own, ``INDEPENDENT``, outside earlier ones."""
+        return self.sizes is None
 
     @cached_property
     def mix(self) -> Array:
@@ -203,6 +210,17 @@ class Factor:
         if self.sizes is None:
             return _inverse(self.coordinates)
         return np.eye(len(self.sizes))[:, :, None] * inverse(self.sizes)
+
+    def least_share(self, squares: Array) -> float:
+        """Least share of its square that a vector has outside the span of earlier ones.
+
+        Args:
+            squares: of the vectors, ``[column, net]``.
+        """
+        if len(self.coordinates) < len(squares):
+            return 0.0
+        own = np.square(np.diagonal(self.coordinates)).T
+        return float((own * inverse(squares)).min())
 
 
 def dot(left: Tensor, right: Tensor) -> Array:
@@ -221,6 +239,19 @@ def dots(left: Sequence[Tensor] | Tensor, right: Tensor) -> Array:
         product = np.vecdot(left.numpy()[:, None], right.numpy())
         return np.asarray(product, dtype=float)
     return np.stack([dot(vector, right) for vector in left])
+
+
+def gram(columns: Tensor) -> Array:
+    """Inner products of a few columns, ``[column, column, net]``; of use above the diagonal."""
+    count = columns.shape[0]
+    if columns.device.type != "cpu" or count > 2:
+        return dots(columns, columns)
+    values = columns.numpy()
+    result = np.zeros((count, count, values.shape[1]))
+    result.reshape(count * count, -1)[:: count + 1] = np.vecdot(values, values)
+    if count == 2:
+        result[0, 1] = np.vecdot(values[0], values[1])
+    return result
 
 
 def _count(vectors: Sequence[Tensor] | Tensor) -> int:
@@ -255,14 +286,13 @@ def combine(
         upper: coefficients are 0 where ``j > k`` (less work).
         add: add to what stands in ``out``.
     """
-    weights = column(coefficients, out)
-    count, terms = out.shape[0], weights.shape[0]
+    terms, count, nets = coefficients.shape
     if max(terms, count) > FEW:
-        mixing = weights[..., 0].permute(2, 1, 0)
+        mixing = column(coefficients, out)[..., 0].permute(2, 1, 0)
         product = torch.matmul(mixing, together(vectors).transpose(0, 1)).transpose(0, 1)
         return out.add_(product) if add else out.copy_(product)
     sources = vectors.unbind() if isinstance(vectors, Tensor) else vectors
-    flat = weights.flatten(0, 1).unbind()
+    flat = column(coefficients.reshape(-1, nets), out).unbind()
     for k, target in enumerate(out.unbind()):
         for j in range(min(k + 1, terms) if upper else terms):
             if add or j > 0:
@@ -288,25 +318,28 @@ def factorise(columns: Tensor, space: Workspace, name: object) -> Factor:
         q, r = torch.linalg.qr(columns.permute(1, 2, 0).double())
         coordinates = np.ascontiguousarray(r.cpu().numpy().transpose(1, 2, 0))
         sizes = np.ones((q.shape[2], q.shape[0]))
-        return Factor(q.permute(2, 0, 1).to(columns.dtype), coordinates, sizes)
-    triangular = _cholesky(dots(columns, columns), INDEPENDENT[columns.dtype])
+        squares = np.square(coordinates).sum(0)
+        return Factor(q.permute(2, 0, 1).to(columns.dtype), coordinates, sizes, squares)
+    products = gram(columns)
+    squares = products.reshape(len(products) ** 2, -1)[:: len(products) + 1]
+    triangular = _cholesky(products, squares, INDEPENDENT[columns.dtype])
     if triangular is not None:
-        return Factor(columns, triangular)
+        return Factor(columns, triangular, None, squares)
     return _gram_schmidt(columns, space, name)
 
 
-def _cholesky(gram: Array, least: float) -> Array | None:
-    """Upper triangular ``T`` with ``T^T T = gram``; None where a pivot has lost its digits."""
-    result = np.zeros_like(gram)
-    for k in range(len(gram)):
-        left = gram[k, k]
+def _cholesky(products: Array, squares: Array, least: float) -> Array | None:
+    """Upper triangular ``T`` with ``T^T T = products``; None where a pivot has lost its digits."""
+    result = np.zeros(products.shape)
+    for k, square in enumerate(squares):
+        left = square
         for j in range(k):
-            along = gram[j, k]
+            along = products[j, k]
             for i in range(j):
                 along = along - result[i, j] * result[i, k]
-            result[j, k] = along / result[j, j]
-            left = left - result[j, k] * result[j, k]
-        if not (left > least * gram[k, k]).all():
+            share = np.divide(along, result[j, j], out=result[j, k])
+            left = left - share * share
+        if not (left > least * square).all():
             return None
         np.sqrt(left, out=result[k, k])
     return result
@@ -330,7 +363,7 @@ def _gram_schmidt(columns: Tensor, space: Workspace, name: object) -> Factor:
     for k in range(count):
         if k:
             rest = columns[k]
-            out = space.take((name, k), nets, units)
+            out = space.take((name, k), columns.dtype, nets, units)
             for _ in range(2):
                 taken = np.zeros(nets)
                 for j in range(k):
@@ -345,7 +378,7 @@ def _gram_schmidt(columns: Tensor, space: Workspace, name: object) -> Factor:
             raw.append(rest)
             squares.append(left)
         coordinates[k, k] = np.sqrt(squares[k])
-    return Factor(raw, coordinates, np.sqrt(squares))
+    return Factor(raw, coordinates, np.sqrt(squares), np.square(coordinates).sum(0))
 
 
 def column(values: Array, like: Tensor) -> Tensor:

@@ -18,14 +18,15 @@ import torch
 from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
+from depthscale.finite.architecture import Architecture, Start
 from depthscale.finite.columns import Array, Chain
 from depthscale.finite.hops import Orthogonal, Untied, Weightless, Weights
 from depthscale.finite.losses import Loss, make_loss
 from depthscale.finite.observe import Watch
-from depthscale.finite.passes import Architecture, Start
 from depthscale.finite.plan import Plan, make_plan, memory_limit
 from depthscale.finite.runner import Job, run
 from depthscale.finite.sampled import Sampled
+from depthscale.finite.upkeep import PRECISIONS
 from depthscale.theory.activation import Activation, activation
 from depthscale.theory.meanfield import MeanField
 from depthscale.theory.records import as_number, as_numbers
@@ -33,7 +34,6 @@ from depthscale.theory.records import as_number, as_numbers
 # Up to so many inputs all pairs are followed, beyond that each with the first.
 ALL_PAIRS = 8
 EXTRAS = ("absolute", "units", "ntk")
-DTYPES = {"double": "float64", "single": "float32"}
 # Two inputs closer than this are carried as their difference, whichever the others are.
 CLOSE = 1e-6
 
@@ -263,8 +263,9 @@ class Ensemble:
                 ``pairs``: pairs of inputs to follow, from 0; default all of up to 8 inputs, else
                 every input with the first.
                 ``keep``: also return every network's own values.
-                ``precision``: of the units, "double" or "single"; normals have 24 bits in both, and
-                inner products are double.
+                ``precision``: of the units: "double", "single", or "mixed": single where no input
+                is close to the span of others, else double. Normals have 24 bits in any case and
+                inner products 53.
                 ``engine``: "auto", "weightless" or "explicit".
                 ``device``: "cpu" or "cuda"; another device draws other networks.
                 ``workers``: processes, one thread each.
@@ -319,7 +320,7 @@ class Ensemble:
                 "seed": seed,
                 "engine": job.plan.weights.__name__.lower(),
                 "engine_reason": job.plan.reason,
-                "precision": job.dtype,
+                "precision": job.precision,
                 "device": job.device,
             },
         )
@@ -333,14 +334,15 @@ class Ensemble:
         labels: Sequence[int] | None = None,
         observe: Sequence[str] | None = None,
         pairs: Sequence[tuple[int, int]] | None = None,
-        precision: str = "double",
+        precision: str = "mixed",
         engine: str = "auto",
         device: str = "cpu",
         to_start: bool = False,
     ) -> Job:
         seed = whole("seed", seed, 0)
-        if precision not in DTYPES:
-            raise InputError(f"precision is {precision!r}; expected double or single")
+        if precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise InputError(f"precision is {precision!r}; expected one of {known}")
         if observe is None:
             observe = () if loss is None else ("absolute",)
         unknown = set(observe) - set(EXTRAS)
@@ -361,7 +363,7 @@ class Ensemble:
             engine=engine,
             backward=made is not None,
             device=place,
-            dtype=getattr(torch, DTYPES[precision]),
+            precision=PRECISIONS[precision],
         )
         return Job(
             Architecture(self.layers, self.widths, plan.weights, self.output),
@@ -377,7 +379,7 @@ class Ensemble:
             statistics="units" in observe,
             to_start=to_start,
             device=str(place),
-            dtype=DTYPES[precision],
+            precision=precision,
         )
 
     def _start(self, inputs: Pair | ArrayLike) -> Start:

@@ -99,7 +99,8 @@ class Weightless(Weights):
         """See ``Weights``."""
         self._factor = factor
         shape = (len(factor.coordinates), *out.shape[1:])
-        self._response = draws.normals(self.space.take(("response", self.name), *shape))
+        response = self.space.take(("response", self.name), out.dtype, *shape)
+        self._response = draws.normals(response)
         return combine(self._response, coordinates * self.sigma, out, upper=True)
 
     def backward(
@@ -107,7 +108,8 @@ class Weightless(Weights):
     ) -> Tensor:
         """See ``Weights``."""
         spread = recast(coordinates) * self.sigma
-        fresh = draws.normals(self.space.take("fresh", len(coordinates), *out.shape[1:]))
+        shape = (len(coordinates), *out.shape[1:])
+        fresh = draws.normals(self.space.take("fresh", out.dtype, *shape))
         combine(fresh, spread, out, upper=True)
         raw, mix = self._factor.raw, self._factor.mix
         unseen = _product(mix.swapaxes(0, 1), dots(raw, fresh))
@@ -129,7 +131,8 @@ class Untied(Weightless):
         self, draws: Draws, delta: Tensor, coordinates: Array, recast: Recast, out: Tensor
     ) -> Tensor:
         """See ``Weights``."""
-        fresh = draws.normals(self.space.take("fresh", len(coordinates), *out.shape[1:]))
+        shape = (len(coordinates), *out.shape[1:])
+        fresh = draws.normals(self.space.take("fresh", out.dtype, *shape))
         return combine(fresh, recast(coordinates) * self.sigma, out, upper=True)
 
 
@@ -141,7 +144,7 @@ class Explicit(Weights):
     ) -> Tensor:
         """See ``Weights``."""
         shape = (out.shape[1], out.shape[2], x.shape[2])
-        self._weights = draws.normals(self.space.take(("weights", self.name), *shape))
+        self._weights = draws.normals(self.space.take(("weights", self.name), x.dtype, *shape))
         product = torch.matmul(x.transpose(0, 1), self._weights.mT)
         return torch.mul(product.transpose(0, 1), self.sigma, out=out)
 

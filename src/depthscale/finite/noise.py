@@ -15,27 +15,47 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from depthscale.finite.columns import Chain
+from depthscale.finite.columns import Chain, column
 from depthscale.finite.draws import Draws
 from depthscale.theory.meanfield import MeanField
 
 
 @dataclass(frozen=True)
 class Survivors:
-    """Masks in order: units that every input keeps, then those of one input only, then none.
+    """Masks of units in an order in which every input keeps those of one row.
 
     Attributes:
-        first: first unit, over all networks, that some input does not keep.
-        columns: the masks from there on, 0 or 1, as columns.
+        starts, ends: of that row, ``[input, net]``; one input stands for all.
     """
 
-    first: int
-    columns: Tensor
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
 
     def apply_(self, chain: Chain, vectors: Tensor) -> None:
         """Mask columns ``[column, net, unit]`` in place."""
-        end = self.first + self.columns.shape[2]
-        chain.multiply_(self.columns, vectors[:, :, self.first : end])
+        width = vectors.shape[2]
+        if len(self.ends) == 1:
+            first = int(self.ends.min())
+            vectors[:, :, first:].mul_(_below(self.ends[0], first, width, vectors))
+        elif chain.steps:
+            masks = vectors.new_zeros(vectors.shape)
+            for mask, start, end in zip(masks, self.starts, self.ends, strict=True):
+                torch.sub(
+                    _below(end, 0, width, vectors), _below(start, 0, width, vectors), out=mask
+                )
+            chain.multiply_(chain.differences_(masks), vectors)
+        else:
+            for vector, start, end in zip(vectors, self.starts, self.ends, strict=True):
+                first, last = int(end.min()), int(start.max())
+                vector[:, first:].mul_(_below(end, first, width, vectors))
+                if last:
+                    vector[:, :last].mul_(_below(start, 0, last, vectors).neg_().add_(1))
+
+
+def _below(limits: NDArray[np.int64], first: int, last: int, like: Tensor) -> Tensor:
+    """1 where the number of a unit, from ``first``, is below the limit, else 0: ``[net, unit]``."""
+    units = torch.arange(first, last, device=like.device, dtype=like.dtype)
+    return torch.sub(column(limits.astype(float), like), units).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
@@ -49,6 +69,9 @@ class Factors:
         chain.multiply_(self.columns, vectors)
 
 
+Noise = Survivors | Factors
+
+
 def gain(layer: MeanField) -> float:
     """``1/rho`` where masks are 0 or 1 and it is the same for all inputs, else 1."""
     alike = layer.noise.kind == "units" and not layer.noise.clean
@@ -57,7 +80,7 @@ def gain(layer: MeanField) -> float:
 
 def draw_noise(
     draws: Draws, layer: MeanField, chain: Chain, like: Tensor, *, exchangeable: bool
-) -> Survivors | Factors | None:
+) -> Noise | None:
     """Noise of one layer but for its ``gain``; None where there is none.
 
     With more than two inputs, ``overlap(r)`` lets every input take a common draw with probability
@@ -77,12 +100,12 @@ def draw_noise(
     if noise.kind == "units" and not noise.clean and exchangeable:
         if noise.overlap == 1 or inputs == 1:
             kept = draws.counts(width, (1 - drop, drop), nets)
-            return _in_order(kept[:1], chain, width, like)
+            return _in_rows(kept[:1])
         if inputs == 2:
             both = (1 - drop) * (1 - drop * (1 - noise.overlap))
             one = (1 - drop) * drop * (1 - noise.overlap)
-            kept = draws.counts(width, (both, one, one, max(0.0, 1 - both - 2 * one)), nets)
-            return _in_order(kept[:3], chain, width, like)
+            kept = draws.counts(width, (one, both, one, max(0.0, 1 - both - 2 * one)), nets)
+            return _in_rows(kept[:3])
     if noise.kind == "gaussian":
         drawn = draws.normals(like.new_empty(inputs + 1, nets, width))
         drawn[1:].mul_(math.sqrt(1 - noise.overlap)).add_(drawn[0], alpha=math.sqrt(noise.overlap))
@@ -103,16 +126,12 @@ def draw_noise(
     return Factors(chain.differences_(factors))
 
 
-def _in_order(kept: NDArray[np.int64], chain: Chain, width: int, like: Tensor) -> Survivors:
-    """Masks of units in a row, from how many of each kind there are, ``[kind, net]``."""
-    first = int(kept[0].min())
-    kind = np.float32 if like.dtype == torch.float32 else np.float64
-    ends = torch.from_numpy(kept.cumsum(0).astype(kind)[:, :, None]).to(like.device)
-    units = torch.arange(first, width, device=like.device, dtype=like.dtype)
-    below = torch.sub(ends, units).clamp_(0, 1)  # 1 where unit < end
+def _in_rows(kept: NDArray[np.int64]) -> Survivors:
+    """Masks from how many units of each kind there are, ``[kind, net]``.
+
+    Either all that are kept, or what the first input keeps alone, both keep, the second alone.
+    """
+    ends = kept.cumsum(0)
     if len(kept) == 1:
-        return Survivors(first, below)
-    # both, first only, second only: the first input keeps all below end 1, the second those below
-    # end 0 and those from end 1 to end 2
-    below[2].add_(below[0]).sub_(below[1])
-    return Survivors(first, chain.differences_(below[1:]))
+        return Survivors(np.zeros_like(ends), ends)
+    return Survivors(np.stack([np.zeros_like(ends[0]), ends[0]]), ends[1:])

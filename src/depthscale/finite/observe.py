@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from depthscale.finite.architecture import Architecture, Carried, Trace
 from depthscale.finite.columns import Array
-from depthscale.finite.passes import Architecture, Trace
+from depthscale.finite.noise import gain
 from depthscale.finite.streaming import signed_log
 
 Signed = tuple[Array, Array]
@@ -88,6 +89,8 @@ class Watch:
         depth = architecture.depth
         above = _Family(trace, trace.above[::-1], trace.delta_log[:depth][::-1])
         below = _Family(trace, trace.x, trace.x_log)
+        gains = np.array([gain(layer) for layer in architecture.layers])[:, None]
+        below.log = below.log + np.log(gains)
         found = {
             "delta_aa": delta.squares(),
             "delta_eps": delta.misalignments(self.pairs),
@@ -141,18 +144,19 @@ class _Family:
 
     Args:
         trace: for the chain.
-        coordinates: ``[layer][direction, column, net]``, a multiple of the chain's columns.
+        carried: of each layer; columns are those of a number of copies of the inputs.
         log: ``[layer][net]``, of their scale.
     """
 
-    def __init__(self, trace: Trace, coordinates: Sequence[Array], log: Sequence[Array]) -> None:
-        most = max(len(values) for values in coordinates)
-        padded = [
-            v if len(v) == most else np.pad(v, ((0, most - len(v)), (0, 0), (0, 0)))
-            for v in coordinates
-        ]
+    def __init__(self, trace: Trace, carried: Sequence[Carried], log: Sequence[Array]) -> None:
+        directions = max(len(layer.coordinates) for layer in carried)
+        stacked = np.zeros((len(carried), directions, *carried[0].coordinates.shape[1:]))
+        for layer, known in zip(stacked, carried, strict=True):
+            layer[: len(known.coordinates)] = known.coordinates
+        other = [k for k, known in enumerate(carried) if known.chain.parents != trace.chain.parents]
+        if other:
+            stacked[other] = trace.chain.apart.recast(stacked[other], trace.chain)
         inputs = len(trace.chain)
-        stacked = np.array(padded)
         layers, directions, columns, nets = stacked.shape
         # [layer, direction, copy, column, net] -> [layer, direction of any copy, column, net]
         split = stacked.reshape(layers, directions, columns // inputs, inputs, nets)

@@ -8,8 +8,8 @@ the same stream, stretch by stretch, so that memory does not grow with depth.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -17,135 +17,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from depthscale.finite.architecture import Architecture, Carried, Start, Trace
 from depthscale.finite.columns import (
+    INDEPENDENT,
     Array,
     Chain,
+    Factor,
     Workspace,
     column,
-    combine,
     dots,
     factorise,
 )
 from depthscale.finite.draws import Draws
 from depthscale.finite.hops import Weights
 from depthscale.finite.losses import Loss
-from depthscale.finite.noise import Factors, Survivors, draw_noise, gain
+from depthscale.finite.noise import Noise, draw_noise, gain
 from depthscale.finite.pointwise import LINEAR_BELOW, Pointwise
-from depthscale.theory.activation import Activation
-from depthscale.theory.meanfield import MeanField
+from depthscale.finite.upkeep import (
+    FAINT,
+    PLAIN,
+    WIDEST,
+    Precision,
+    Range,
+    keep_dead,
+    mend_dead,
+)
 
-# Lengths that leave this range, up or down, are brought back by a power of two and the logarithm is
-# kept, where the activation only multiplies there: scale-free ones everywhere, many others far from
-# and close to zero. Elsewhere a length below the square of its inverse counts as zero.
-WIDEST = {torch.float64: 2.0**100, torch.float32: 2.0**25}
 # Share of a square below which activations are measured without the bias beside them.
 HIDDEN = 1e-5
-
-# Root mean square difference of two vectors that counts as none.
-FAINT = {torch.float64: 1e-150, torch.float32: 1e-16}
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A chain of layers: ``h^{l+1} = skip h^l + W D phi(h^l) + b``.
-
-    Attributes:
-        layers: one for each of the L hops.
-        widths: units of the L + 1 pre-activations.
-        weights: what ``W`` is.
-        output: the activation that a readout sees.
-    """
-
-    layers: tuple[MeanField, ...]
-    widths: tuple[int, ...]
-    weights: type[Weights]
-    output: Activation
-
-    @property
-    def depth(self) -> int:
-        """Number of hops."""
-        return len(self.layers)
-
-    def multiplies(self, x: float) -> bool:
-        """Whether ``phi(2 x) = 2 phi(x)`` at a large or small ``+-x``, on its scale, in all layers.
-
-        Far from zero and close to it this is so for any ``c`` in place of 2: ReLU and GELU double
-        large numbers, tanh and GELU small ones, as far as digits go.
-        """
-        for phi in self._functions:
-            one, two = (phi(scale * np.array([-x, x])) for scale in (1.0, 2.0))
-            if not np.all(np.abs(two - 2 * one) <= 1e-10 * x):
-                return False
-        return not any(phi.jumps for phi in self._functions)
-
-    @property
-    def scale_free(self) -> bool:
-        """Whether ``phi(c x) = c phi(x)`` in every layer."""
-        return all(phi.scale_free for phi in self._functions)
-
-    @property
-    def _functions(self) -> set[Activation]:
-        return {self.output, *(layer.activation for layer in self.layers)}
-
-
-@dataclass(frozen=True)
-class Start:
-    """The vectors that stand at layer 0.
-
-    Attributes:
-        chain: how they are carried.
-        columns: either of every network alike, ``[column, unit]``, or in coordinates of random
-            directions, ``[direction, column]``.
-        kind: "given": the columns are the vectors; "drawn": the directions are Gaussian in every
-            unit, as behind a random layer; "pinned": they are also orthonormal, so that all inner
-            products are exactly the given ones.
-    """
-
-    chain: Chain
-    columns: Array
-    kind: str
-
-    def vectors(self, draws: Draws, out: Tensor) -> Tensor:
-        """Fill the columns ``[column, net, unit]`` of a block."""
-        if self.kind == "given":
-            return out.copy_(torch.from_numpy(self.columns)[:, None])
-        drawn = draws.normals(out.new_empty(len(self.columns), *out.shape[1:]))
-        weights = np.repeat(self.columns[:, :, None], out.shape[1], axis=2)
-        if self.kind == "pinned":
-            factor = factorise(drawn, Workspace(out.device, out.dtype), "start")
-            mix = np.einsum("ijr,jkr->ikr", factor.mix, weights) * math.sqrt(out.shape[2])
-            return combine(factor.raw, mix, out, upper=True)
-        return combine(drawn, weights, out, upper=True)
-
-
-@dataclass
-class Trace:
-    """What is kept of a block: coordinates ``[direction, column, net]`` of vectors, true up to the
-    factor ``exp(log)``, and logarithms ``[net]``.
-
-    Attributes:
-        chain: of the columns.
-        h, h_log: pre-activations of each layer.
-        x, x_log: activations of each hop, with noise; the bias is one more unit.
-        bias: its value in the first column, ``[net]``.
-        delta, above, delta_log: ``dE/dh`` of each layer, last layer first, and the same behind the
-            noise on the whole layer.
-        x_abs, delta_abs: sums of ``|x_a x_b|`` and ``|delta_a delta_b|``, ``[input, input, net]``.
-        units: named averages over units of each hop, ``[input, net]``.
-    """
-
-    chain: Chain
-    h: list[Array] = field(default_factory=list)
-    h_log: list[Array] = field(default_factory=list)
-    x: list[Array] = field(default_factory=list)
-    x_log: list[Array] = field(default_factory=list)
-    bias: list[Array] = field(default_factory=list)
-    x_abs: list[Array] = field(default_factory=list)
-    units: dict[str, list[Array]] = field(default_factory=dict)
-    delta: list[Array] = field(default_factory=list)
-    above: list[Array] = field(default_factory=list)
-    delta_log: list[Array] = field(default_factory=list)
-    delta_abs: list[Array] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -154,12 +53,13 @@ class _Hop:
 
     weights: Weights
     slopes: Tensor | None
-    on_layer: Survivors | Factors | None
+    on_layer: Noise | None
     skip: float
     below: Chain
     above: Chain
     units: int
     biased: bool
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -170,13 +70,13 @@ class _State:
         h: vectors, carried in ``chain``.
         chain: that of the block, or, where no two vectors of any network are close, every vector as
             it is, which costs less.
-        coordinates: in the chain of the block.
+        known: their coordinates.
         log: logarithm of the scale, ``[net]``.
     """
 
     h: Tensor
     chain: Chain
-    coordinates: Array
+    known: Carried
     log: Array
 
 
@@ -189,6 +89,7 @@ class Block:
         nets: number of networks.
         seed: of this block.
         space: memory, which blocks of one shape share.
+        precision: of the units.
         stretch: number of hops of which the backward pass keeps the units at a time.
         absolute: whether sums of absolute products are wanted.
         statistics: whether averages over units are.
@@ -202,6 +103,7 @@ class Block:
         nets: int,
         seed: np.random.SeedSequence,
         space: Workspace,
+        precision: Precision,
         *,
         stretch: int,
         absolute: bool = False,
@@ -209,6 +111,7 @@ class Block:
         to_start: bool = False,
     ) -> None:
         self.architecture, self.start, self.nets, self.space = architecture, start, nets, space
+        self.precision = precision
         self.stretch, self.absolute, self.statistics = stretch, absolute, statistics
         self.to_start, self._turn = to_start, False
         forward, backward = seed.spawn(2)
@@ -219,13 +122,8 @@ class Block:
         self._recasts = architecture.weights.recasts and not any(
             layer.skip or layer.noise.kind == "layers" for layer in architecture.layers
         )
-        widest = WIDEST[space.dtype]
-        unbiased = all(layer.sigma_b == 0 for layer in architecture.layers)
-        self._range = _Range(
-            down=architecture.multiplies(widest),
-            up=unbiased and architecture.multiplies(1 / widest),
-            home=1.0 if architecture.scale_free else widest,
-        )
+        self._unscaled = np.zeros(nets)
+        self._range = _range(architecture, precision)
         self.pointwise = [Pointwise(layer.activation) for layer in architecture.layers]
 
     def run(self, loss: Loss | None) -> Trace:
@@ -254,8 +152,9 @@ class Block:
 
     def _begin(self, trace: Trace) -> _State:
         shape = (len(self.chain), self.nets, self.architecture.widths[0])
-        h = self.start.vectors(self.forward_draws, self.space.take("start", *shape))
-        state = self._measured(h, self.chain, np.zeros(self.nets))
+        out = self.space.take("start", self.precision.close, *shape)
+        h = self.start.vectors(self.forward_draws, out)
+        state = self._measured(h, self.chain, self._unscaled)
         self._note(trace, state)
         return state
 
@@ -275,7 +174,7 @@ class Block:
         return hops, state
 
     def _note(self, trace: Trace, state: _State) -> None:
-        trace.h.append(state.coordinates)
+        trace.h.append(state.known)
         trace.h_log.append(state.log)
 
     def _hop(
@@ -283,46 +182,44 @@ class Block:
     ) -> tuple[_Hop, _State]:
         layer, kind = self.architecture.layers[index], self.architecture.weights
         below, above = self.architecture.widths[index : index + 2]
-        take, draws, inputs, chain = (
-            self.space.take,
-            self.forward_draws,
-            len(self.chain),
-            state.chain,
-        )
-        carried = take("carried", *state.h.shape).copy_(state.h) if layer.skip else None
+        draws, take, inputs = self.forward_draws, self.space.take, len(self.chain)
+        chain, dtype = state.chain, state.h.dtype
+        carried = take("carried", dtype, *state.h.shape).copy_(state.h) if layer.skip else None
 
         biased = layer.sigma_b > 0 and kind.bias_as_unit
-        x = take(("x", place), inputs, self.nets, below + biased)
-        signal = x[:, :, :below]
-        slopes = take(("slopes", place), inputs, self.nets, below) if kept else None
-        squares = np.square(state.coordinates).sum(0) / below
+        x = take(("x", place), dtype, inputs, self.nets, below + biased)
+        signal = x[:, :, :below] if biased else x
+        slopes = take(("slopes", place), dtype, inputs, self.nets, below) if kept else None
+        squares = np.square(state.known.coordinates).sum(0) / below if chain.steps else None
         self.pointwise[index].columns(chain, state.h, squares, signal, slopes)
         if trace is not None and self.statistics:
             self._note_units(trace, signal, chain)
         on_layer = self._apply_noise(index, chain, signal, slopes)
 
         sigma = layer.sigma_w / math.sqrt(below) * gain(layer)
-        bias = biased * layer.sigma_b / sigma * np.exp(-state.log)
+        bias = self._unscaled
         if biased:  # one more unit below, which always fires
+            bias = layer.sigma_b / sigma * np.exp(-state.log)
             last = x[:, :, below]
             last.copy_(column(bias, x)[:, 0])
             if chain.steps:
                 last[chain.tied] = 0
         factor = factorise(x, self.space, ("basis", place))
-        dead = None if biased else mend_dead(x, factor.coordinates, chain)
-        coordinates = chain.recast(factor.coordinates, self.chain)
+        dead = None
+        if not (biased or factor.regular):
+            dead = mend_dead(x, factor.coordinates, chain)
         if trace is not None:
-            alone, left = self._without_bias(signal, chain, coordinates, bias)
-            trace.x.append(alone * gain(layer))
+            known, left = self._without_bias(signal, factor, chain, bias)
+            trace.x.append(known)
             trace.x_log.append(state.log)
-            trace.bias.append(left * gain(layer))
+            trace.bias.append(left)
             if self.absolute:
-                trace.x_abs.append(self._absolute(signal, chain, 1) * gain(layer) ** 2)
+                trace.x_abs.append(self._absolute(signal, chain, 1))
 
         weights = kind(sigma, self.space, place)
-        upper = self._chain_for(index + 1, coordinates * sigma)
-        out = take(("h", index % 2), inputs, self.nets, above)
-        h = weights.forward(draws, x, factor, self.chain.recast(coordinates, upper), out)
+        upper, upper_dtype = self._carriage(index + 1, factor, chain, dtype, sigma)
+        out = take(("h", index % 2), upper_dtype, inputs, self.nets, above)
+        h = weights.forward(draws, x, factor, chain.recast(factor.coordinates, upper), out)
         if dead is not None:
             keep_dead(h, dead, upper)
         if layer.sigma_b > 0 and not biased:
@@ -333,12 +230,12 @@ class Block:
             on_layer.apply_(self.chain, h)
         if carried is not None:
             h.add_(carried, alpha=layer.skip)
-        hop = _Hop(weights, slopes, on_layer, layer.skip, chain, upper, below, biased)
+        hop = _Hop(weights, slopes, on_layer, layer.skip, chain, upper, below, biased, dtype)
         return hop, self._measured(h, upper, state.log)
 
     def _apply_noise(
         self, index: int, chain: Chain, signal: Tensor, slopes: Tensor | None
-    ) -> Survivors | Factors | None:
+    ) -> Noise | None:
         """Multiply by noise on units; return noise on the whole layer, which comes later."""
         layer, draws = self.architecture.layers[index], self.forward_draws
         if layer.noise.kind == "layers":
@@ -353,49 +250,75 @@ class Block:
                 noise.apply_(chain, slopes)
         return None
 
-    def _chain_for(self, index: int, coordinates: Array) -> Chain:
-        """How the vectors of a layer are carried, from the coordinates that they will have."""
-        layers = self.architecture.layers
+    def _carriage(
+        self, index: int, factor: Factor, chain: Chain, dtype: torch.dtype, sigma: float
+    ) -> tuple[Chain, torch.dtype]:
+        """How the vectors of a layer are carried, and in which precision, given those below it."""
+        close, apart = self.precision.close, self.precision.apart
         if not self._recasts:
-            return self.chain
-        phi = layers[index].activation if index < len(layers) else self.architecture.output
-        limit = LINEAR_BELOW[self.space.dtype] * min(1.0, phi.scale)
+            return self.chain, close
+        independent = factor.regular and not chain.steps
+        if self.precision.mixed:
+            coordinates, squares = factor.coordinates, factor.squares
+            if chain.steps:
+                squares = np.square(chain.recast(coordinates, chain.apart)).sum(0)
+            if (
+                squares.max() * sigma**2 <= PLAIN**2
+                and squares.min() * sigma**2 >= PLAIN**-2
+                and (
+                    (independent and dtype == apart)
+                    or factor.least_share(squares) > 2 * INDEPENDENT[apart]
+                )
+            ):
+                return self.chain.apart, apart
         tied = self.chain.tied
-        if tied and np.square(coordinates[:, tied]).sum(0).min() < limit**2:
-            return self.chain
-        return self.chain.apart
+        if independent or not tied:
+            return self.chain.apart, close
+        layers = self.architecture.layers
+        phi = layers[index].activation if index < len(layers) else self.architecture.output
+        limit = LINEAR_BELOW[close] * min(1.0, phi.scale) / sigma
+        differences = chain.recast(factor.coordinates, self.chain)[:, tied]
+        if np.square(differences).sum(0).min() < limit**2:
+            return self.chain, close
+        return self.chain.apart, close
 
     def _measured(self, h: Tensor, chain: Chain, log: Array) -> _State:
         """The state with these vectors, brought back to a length of 1 where that is allowed."""
-        own = factorise(h, self.space, "unused").coordinates
+        factor, units = factorise(h, self.space, "unused"), h.shape[2]
+        own = factor.coordinates
+        if factor.regular and not chain.steps and self._range.holds(factor.squares, units):
+            return _State(h, chain, Carried(chain, own), log)
         mend_dead(h, own, chain)
         coordinates = chain.recast(own, self.chain)
-        size = np.sqrt(np.square(coordinates).sum(0).max(0) / h.shape[2])
-        coordinates, log = _rescaled(h, coordinates, log, size, self._range)
+        size = np.sqrt(np.square(coordinates).sum(0).max(0) / units)
+        coordinates, log = self._range.apply_(h, coordinates, log, size)
         if not self._range.up:
-            gone = (size < WIDEST[h.dtype] ** -2) & (size > 0)
+            gone = (size < WIDEST[self.precision.close] ** -2) & (size > 0)
             if gone.any():
                 h[:, torch.from_numpy(gone).to(h.device)] = 0
                 coordinates = np.where(gone, 0.0, coordinates)
-        faint = np.square(coordinates).sum(0) / h.shape[2] < FAINT[h.dtype] ** 2
+        faint = np.square(coordinates).sum(0) / units < FAINT[h.dtype] ** 2
         faint[self.chain.roots] = False
         if faint.any() and coordinates[:, faint].any():
             # equal from here on: the square of such a difference has lost its digits
             if chain.steps:
                 h[torch.from_numpy(faint).to(h.device)] = 0
             coordinates = np.where(faint, 0.0, coordinates)
-        return _State(h, chain, coordinates, log)
+        return _State(h, chain, Carried(self.chain, coordinates), log)
 
     def _without_bias(
-        self, signal: Tensor, chain: Chain, both: Array, bias: Array
-    ) -> tuple[Array, Array]:
-        """Coordinates of activations and the bias, which is left out where it would hide them."""
-        if not bias.any():
-            return both, bias
-        squares = np.square(np.einsum("jkr,kv->jvr", both, self.chain.paths)).sum(0)
+        self, signal: Tensor, factor: Factor, chain: Chain, bias: Array
+    ) -> tuple[Carried, Array]:
+        """Activations and the bias beside them, which is left out where it would hide them."""
+        both = factor.coordinates
+        squares = factor.squares
+        if chain.steps:
+            squares = np.square(np.einsum("jkr,kv->jvr", both, chain.paths)).sum(0)
+        if squares.min() * (1 - HIDDEN) >= bias.max() ** 2:
+            return Carried(chain, both), bias
         hidden = np.flatnonzero(np.any(squares - bias**2 < HIDDEN * squares, axis=0))
         if not hidden.size:
-            return both, bias
+            return Carried(chain, both), bias
         where = torch.from_numpy(hidden).to(signal.device)
         columns = signal[:, where]
         alone = factorise(columns, self.space, "unused").coordinates
@@ -403,8 +326,8 @@ class Block:
         signal[:, where] = columns
         both, bias = both.copy(), bias.copy()
         both[:, :, hidden], bias[hidden] = 0, 0
-        both[: len(alone), :, hidden] = chain.recast(alone, self.chain)
-        return both, bias
+        both[: len(alone), :, hidden] = alone
+        return Carried(chain, both), bias
 
     def _absolute(self, columns: Tensor, chain: Chain, copies: int) -> Array:
         """Sums of ``|a_i b_i|`` over units, for all pairs of vectors."""
@@ -456,20 +379,23 @@ class Block:
                 above = delta.clone()
                 for copy in _copies(above, copies):
                     hop.on_layer.apply_(self.chain, copy)
-                coordinates, dead = self._coordinates(above, self.chain)
-            trace.above.append(hop.above.recast(coordinates, self.chain))
+                factor = factorise(above, self.space, "unused")
+                coordinates, dead = factor.coordinates, self._mended(above, factor, self.chain)
+            trace.above.append(Carried(hop.above, coordinates))
             if self.absolute:
                 trace.delta_abs.append(self._absolute(above, hop.above, copies))
             if bottom and index == 0 and not self.to_start:
                 return delta, log
             assert hop.slopes is not None
             self._turn = not self._turn  # delta stands in the other one
-            out = self.space.take(("delta", self._turn), columns, self.nets, hop.units + hop.biased)
+            units = hop.units + hop.biased
+            out = self.space.take(("delta", self._turn), hop.dtype, columns, self.nets, units)
             recast = partial(hop.above.recast, other=hop.below)
             hop.weights.backward(self.backward_draws, above, coordinates, recast, out)
             through = out[:, :, : hop.units]
-            for copy, gone in zip(_copies(through, copies), np.split(dead, copies), strict=True):
-                keep_dead(copy, gone, hop.below)
+            for k, copy in enumerate(_copies(through, copies)):
+                if dead is not None:
+                    keep_dead(copy, np.split(dead, copies)[k], hop.below)
                 hop.below.multiply_(hop.slopes, copy)
             if hop.skip:
                 through.add_(delta, alpha=hop.skip)
@@ -478,101 +404,49 @@ class Block:
             *_, log = self._note_delta(trace, delta, hops[0].below, log)
         return delta, log
 
-    def _coordinates(self, delta: Tensor, chain: Chain) -> tuple[Array, NDArray[np.bool_]]:
-        """Of gradients in their own chain, and which have died; those become zero."""
-        coordinates = factorise(delta, self.space, "unused").coordinates
-        inputs = len(chain)
-        dead = [
-            mend_dead(copy, coordinates[:, k * inputs : (k + 1) * inputs], chain)
-            for k, copy in enumerate(_copies(delta, len(delta) // inputs))
-        ]
-        return coordinates, np.concatenate(dead)
-
     def _note_delta(
         self, trace: Trace, delta: Tensor, chain: Chain, log: Array
-    ) -> tuple[Array, NDArray[np.bool_], Array]:
-        """Of gradients in their own chain, after bringing their length back to 1."""
-        coordinates, dead = self._coordinates(delta, chain)
-        size = np.sqrt(np.square(coordinates).sum(0).max(0) / delta.shape[2])
-        coordinates, log = _rescaled(delta, coordinates, log, size, _Range())
-        trace.delta.append(chain.recast(coordinates, self.chain))
+    ) -> tuple[Array, NDArray[np.bool_] | None, Array]:
+        """Coordinates of gradients, after bringing their length back to 1, and which have died."""
+        factor, units = factorise(delta, self.space, "unused"), delta.shape[2]
+        allowed = Range(WIDEST[delta.dtype])
+        dead = self._mended(delta, factor, chain)
+        coordinates = factor.coordinates
+        if not allowed.holds(factor.squares, units):
+            size = np.sqrt(np.square(coordinates).sum(0).max(0) / units)
+            coordinates, log = allowed.apply_(delta, coordinates, log, size)
+        trace.delta.append(Carried(chain, coordinates))
         trace.delta_log.append(log)
         return coordinates, dead, log
+
+    def _mended(self, delta: Tensor, factor: Factor, chain: Chain) -> NDArray[np.bool_] | None:
+        """Which gradients have died; they become zero. None where none has."""
+        if factor.regular:
+            return None
+        inputs = len(chain)
+        dead = [
+            mend_dead(copy, factor.coordinates[:, k * inputs : (k + 1) * inputs], chain)
+            for k, copy in enumerate(_copies(delta, len(delta) // inputs))
+        ]
+        return np.concatenate(dead)
+
+
+def _range(architecture: Architecture, precision: Precision) -> Range:
+    """The lengths that pre-activations may have."""
+    widest, home = WIDEST[precision.close], 1.0
+    if not architecture.scale_free:
+        home = widest
+    elif precision.mixed:
+        widest = PLAIN
+    unbiased = all(layer.sigma_b == 0 for layer in architecture.layers)
+    return Range(
+        widest * home,
+        home,
+        down=architecture.multiplies(widest),
+        up=unbiased and architecture.multiplies(1 / widest),
+    )
 
 
 def _copies(columns: Tensor, count: int) -> Sequence[Tensor]:
     """Gradients of every output by themselves."""
     return [columns] if count == 1 else torch.chunk(columns, count)
-
-
-@dataclass(frozen=True)
-class _Range:
-    """Whether large lengths may be brought down and small ones up: to ``home`` or its inverse."""
-
-    down: bool = True
-    up: bool = True
-    home: float = 1.0
-
-
-def _rescaled(
-    vectors: Tensor, coordinates: Array, log: Array, size: Array, allowed: _Range
-) -> tuple[Array, Array]:
-    """Multiply networks whose vectors have left the range by a power of two, in place."""
-    most = WIDEST[vectors.dtype] * allowed.home
-    if size.max() <= most and size.min() >= 1 / most:
-        return coordinates, log
-    with np.errstate(invalid="ignore"):
-        large = allowed.down & (size > most) & np.isfinite(size)
-        small = allowed.up & (size < 1 / most) & (size > 0)
-    home = round(math.log2(allowed.home))
-    exponent = np.where(large, home, 0) - np.where(small, home, 0)
-    exponent = np.where(large | small, exponent - np.frexp(size)[1], 0)
-    if not exponent.any():
-        return coordinates, log
-    power = np.ldexp(1.0, exponent)
-    vectors *= column(power, vectors)
-    return coordinates * power, log - exponent * math.log(2)
-
-
-def mend_dead(columns: Tensor, coordinates: Array, chain: Chain) -> NDArray[np.bool_]:
-    """Make zero, in place, vectors of which only the rounding of larger columns is left.
-
-    Those of a dead network, or of an input whose layer or units are all dropped: columns that
-    cancel, to be followed as exactly nothing.
-
-    Args:
-        columns: ``[column, net, unit]``.
-        coordinates: in an orthonormal basis, ``[direction, column, net]``.
-        chain: of the columns.
-
-    Returns:
-        Which vectors are zero, ``[column, net]``.
-    """
-    if not chain.steps:
-        return np.asarray(np.all(coordinates == 0, axis=0))
-    whole, largest = coordinates.copy(), np.square(coordinates).sum(0)
-    for own, parent in chain.steps:
-        whole[:, own] += whole[:, parent]
-        largest[own] = np.maximum(largest[own], largest[parent])
-    limit = (64 * torch.finfo(columns.dtype).eps) ** 2
-    dead = np.asarray(np.square(whole).sum(0) <= limit * largest)
-    for vector, nets in _where(dead, chain):
-        whole[:, vector, nets] = 0
-        coordinates[:, vector, nets] = -whole[:, chain.parents[vector], nets]
-    keep_dead(columns, dead, chain)
-    return dead
-
-
-def keep_dead(columns: Tensor, dead: NDArray[np.bool_], chain: Chain) -> None:
-    """Make columns of vectors that are known to be zero cancel to the last digit."""
-    for vector, nets in _where(dead, chain):
-        where = torch.from_numpy(nets).to(columns.device)
-        path = np.flatnonzero(chain.paths[:, chain.parents[vector]]).tolist()
-        columns[vector, where] = -columns[path][:, where].sum(0)
-
-
-def _where(dead: NDArray[np.bool_], chain: Chain) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Dead vectors that are differences from others, and in which networks."""
-    for vector in np.flatnonzero(dead.any(axis=1)).tolist() if chain.steps else ():
-        if chain.parents[vector] >= 0:
-            yield vector, np.flatnonzero(dead[vector])

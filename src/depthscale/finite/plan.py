@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import torch
 
 from depthscale.answers import InputError
+from depthscale.finite.architecture import Architecture
 from depthscale.finite.hops import Explicit, Weightless, Weights
-from depthscale.finite.passes import Architecture
+from depthscale.finite.upkeep import Precision
 
 # Numbers in the columns of one layer of one block, by device: small enough for a processor's cache,
 # large enough that calls cost less than arithmetic. Part of the seed contract: it decides which
 # networks share a stream.
-BLOCK = {"cpu": 1 << 17, "cuda": 1 << 23}
+BLOCK = {"cpu": 1 << 18, "cuda": 1 << 23}
 # Networks of a block, at most: whoever asks for a few pays for a whole block.
-MOST_NETS = {"cpu": 128, "cuda": 1 << 13}
+MOST_NETS = {"cpu": 256, "cuda": 1 << 13}
 
 # What the backward pass keeps of the forward pass at a time, in bytes.
 KEPT = {"cpu": 1 << 28, "cuda": 1 << 33}
@@ -66,7 +67,7 @@ def make_plan(
     engine: str,
     backward: bool,
     device: torch.device,
-    dtype: torch.dtype,
+    precision: Precision,
 ) -> Plan:
     """Choose the engine and the sizes.
 
@@ -77,7 +78,7 @@ def make_plan(
         engine: "auto", "weightless" or "explicit".
         backward: whether gradients are wanted.
         device: where it runs.
-        dtype: of the units.
+        precision: of the units.
 
     Raises:
         InputError: an engine that cannot do what is asked.
@@ -106,7 +107,7 @@ def make_plan(
     columns = inputs * max(1, copies)
     per_net = widest * columns + (widest**2 if kind is Explicit else 0)
     nets = max(1, min(MOST_NETS[place], BLOCK[place] // per_net))
-    item = torch.finfo(dtype).bits // 8
+    item = torch.finfo(precision.close).bits // 8
     layer = item * nets * (4 * inputs * widest + (widest**2 if kind is Explicit else 0))
     stretch = max(1, min(architecture.depth, KEPT[place] // layer)) if backward else 1
     scratch = 12 * item * nets * columns * widest

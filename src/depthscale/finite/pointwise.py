@@ -87,7 +87,7 @@ class Pointwise:
             _through_numpy(self.activation.slope, x, out)
 
     def columns(
-        self, chain: Chain, h: Tensor, squares: Array, x: Tensor, slopes: Tensor | None
+        self, chain: Chain, h: Tensor, squares: Array | None, x: Tensor, slopes: Tensor | None
     ) -> None:
         """Write ``phi`` and, where asked for, ``phi'`` of some vectors, as columns.
 
@@ -98,12 +98,13 @@ class Pointwise:
         Args:
             chain: of the columns.
             h: pre-activations ``[column, net, unit]``; their own vectors stand in it afterwards.
-            squares: mean squares of the columns of ``h``, ``[column, net]``.
+            squares: mean squares of the columns of ``h``, ``[column, net]``; None where no column
+                is a difference.
             x: filled with ``phi``.
             slopes: filled with ``phi'``.
         """
         kept = []
-        if chain.steps:
+        if squares is not None and chain.steps:
             limit = LINEAR_BELOW[h.dtype] * min(1.0, self.activation.scale)
             kept = [
                 (k, parent, net, h[k, net].clone())

@@ -24,12 +24,14 @@ import numpy as np
 import torch
 
 from depthscale.answers import InputError
+from depthscale.finite.architecture import Architecture, Start
 from depthscale.finite.columns import Workspace
 from depthscale.finite.losses import Loss
 from depthscale.finite.observe import Signed, Watch
-from depthscale.finite.passes import Architecture, Block, Start
+from depthscale.finite.passes import Block
 from depthscale.finite.plan import Plan
 from depthscale.finite.streaming import Tally
+from depthscale.finite.upkeep import PRECISIONS
 
 SAVE_EVERY = 20.0  # seconds
 TASK = 0.25  # seconds of work, about, that a process is given at a time
@@ -48,7 +50,7 @@ class Job:
     statistics: bool
     to_start: bool
     device: str
-    dtype: str
+    precision: str
 
     def block(self, number: int, space: Workspace) -> dict[str, Signed]:
         """The observables of one block of networks."""
@@ -59,6 +61,7 @@ class Job:
             self.plan.nets,
             seed,
             space,
+            PRECISIONS[self.precision],
             stretch=self.plan.stretch,
             absolute=self.watch.absolute,
             statistics=self.statistics,
@@ -68,7 +71,7 @@ class Job:
 
     def blocks(self, numbers: range) -> list[dict[str, Signed]]:
         """Several blocks, on one thread."""
-        space = Workspace(torch.device(self.device), getattr(torch, self.dtype))
+        space = Workspace(torch.device(self.device))
         with one_thread(), torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
             return [self.block(number, space) for number in numbers]
 
@@ -89,7 +92,7 @@ class Job:
             self.plan.weights.__name__,
             self.plan.nets,
         ]
-        rest += [self.seed, self.statistics, self.to_start, self.device, self.dtype]
+        rest += [self.seed, self.statistics, self.to_start, self.device, self.precision]
         watch = [self.watch.pairs, self.watch.absolute, self.watch.tangent]
         text = json.dumps([layers, loss, start, rest, watch], default=str)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -204,7 +207,7 @@ def _in_order(job: Job, blocks: range, workers: int) -> Iterator[dict[str, Signe
         space = None
         for number in blocks:
             if space is None:
-                space = Workspace(torch.device(job.device), getattr(torch, job.dtype))
+                space = Workspace(torch.device(job.device))
             with one_thread(), torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
                 yield job.block(number, space)
         return
