@@ -188,16 +188,21 @@ class Factor:
     Attributes:
         raw: vectors ``[i][net, unit]`` that span the same space, the columns themselves where these
             are not nearly dependent.
+        extra: their values at one more unit, ``[i, net]``, where there is one.
         coordinates: ``[direction, column, net]``, upper triangular.
         sizes: ``[direction, net]`` where the raw vectors are orthogonal, of these lengths; None
             where they are the columns. A direction that does not exist has 0, and so has ``mix``.
         squares: of the lengths of the columns, ``[column, net]``.
+        least, most: of ``squares``.
     """
 
     raw: Sequence[Tensor] | Tensor
+    extra: Array | None
     coordinates: Array
     sizes: Array | None
     squares: Array
+    least: float
+    most: float
 
     @property
     def regular(self) -> bool:
@@ -210,6 +215,13 @@ class Factor:
         if self.sizes is None:
             return _inverse(self.coordinates)
         return np.eye(len(self.sizes))[:, :, None] * inverse(self.sizes)
+
+    def onto(self, vectors: Tensor, extra: Array | None) -> Array:
+        """Inner products of ``raw`` with other vectors and their extra values: ``[i, k, net]``."""
+        result = dots(self.raw, vectors)
+        if self.extra is not None and extra is not None:
+            result += self.extra[:, None] * extra
+        return result
 
     def least_share(self, squares: Array) -> float:
         """Least share of its square that a vector has outside the span of earlier ones.
@@ -287,22 +299,35 @@ def combine(
         add: add to what stands in ``out``.
     """
     terms, count, nets = coefficients.shape
-    if max(terms, count) > FEW:
-        mixing = column(coefficients, out)[..., 0].permute(2, 1, 0)
-        product = torch.matmul(mixing, together(vectors).transpose(0, 1)).transpose(0, 1)
+    many = max(terms, count) > FEW
+    if out.device.type == "cpu" and not many:
+        # numpy takes vectors as they lie, [j, net, unit], for matrices net by net
+        target = out.numpy().transpose(1, 0, 2)
+        mixing = np.ascontiguousarray(coefficients.transpose(2, 1, 0), target.dtype)
+        sources = together(vectors).numpy().transpose(1, 0, 2)
+        if add:
+            target += np.matmul(mixing, sources)
+        else:
+            np.matmul(mixing, sources, out=target)
+        return out
+    if many:
+        weights = column(coefficients, out)[..., 0].permute(2, 1, 0)
+        product = torch.matmul(weights, together(vectors).transpose(0, 1)).transpose(0, 1)
         return out.add_(product) if add else out.copy_(product)
-    sources = vectors.unbind() if isinstance(vectors, Tensor) else vectors
+    given = vectors.unbind() if isinstance(vectors, Tensor) else vectors
     flat = column(coefficients.reshape(-1, nets), out).unbind()
-    for k, target in enumerate(out.unbind()):
+    for k, row in enumerate(out.unbind()):
         for j in range(min(k + 1, terms) if upper else terms):
             if add or j > 0:
-                target.addcmul_(sources[j], flat[j * count + k])
+                row.addcmul_(given[j], flat[j * count + k])
             else:
-                torch.mul(sources[0], flat[k], out=target)
+                torch.mul(given[0], flat[k], out=row)
     return out
 
 
-def factorise(columns: Tensor, space: Workspace, name: object) -> Factor:
+def factorise(
+    columns: Tensor, space: Workspace, name: object, extra: Array | None = None
+) -> Factor:
     """Orthonormal basis and coordinates of some columns, each exact relative to its own size.
 
     From inner products where no column is nearly dependent on earlier ones. Else by Gram-Schmidt,
@@ -313,23 +338,30 @@ def factorise(columns: Tensor, space: Workspace, name: object) -> Factor:
         columns: ``[column, net, unit]``.
         space: where a basis is put.
         name: of its place there.
+        extra: values at one more unit, ``[column, net]``.
     """
     if columns.shape[0] > FEW:
-        q, r = torch.linalg.qr(columns.permute(1, 2, 0).double())
-        coordinates = np.ascontiguousarray(r.cpu().numpy().transpose(1, 2, 0))
-        sizes = np.ones((q.shape[2], q.shape[0]))
-        squares = np.square(coordinates).sum(0)
-        return Factor(q.permute(2, 0, 1).to(columns.dtype), coordinates, sizes, squares)
+        return _householder(columns, extra)
     products = gram(columns)
+    if extra is not None:
+        products += extra[:, None] * extra
     squares = products.reshape(len(products) ** 2, -1)[:: len(products) + 1]
-    triangular = _cholesky(products, squares, INDEPENDENT[columns.dtype])
-    if triangular is not None:
-        return Factor(columns, triangular, None, squares)
-    return _gram_schmidt(columns, space, name)
+    low, high = squares.min(), squares.max()
+    if low > 0:
+        triangular = _cholesky(products, squares, INDEPENDENT[columns.dtype])
+        if triangular is not None:
+            return Factor(columns, extra, triangular, None, squares, low, high)
+    return _gram_schmidt(columns, space, name, extra)
 
 
 def _cholesky(products: Array, squares: Array, least: float) -> Array | None:
-    """Upper triangular ``T`` with ``T^T T = products``; None where a pivot has lost its digits."""
+    """Upper triangular ``T`` with ``T^T T = products``; None where a pivot has lost its digits.
+
+    Args:
+        products: ``[column, column, net]``.
+        squares: its diagonal, above 0.
+        least: share of a square that is to be left.
+    """
     result = np.zeros(products.shape)
     for k, square in enumerate(squares):
         left = square
@@ -339,7 +371,7 @@ def _cholesky(products: Array, squares: Array, least: float) -> Array | None:
                 along = along - result[i, j] * result[i, k]
             share = np.divide(along, result[j, j], out=result[j, k])
             left = left - share * share
-        if not (left > least * square).all():
+        if k and not (left > least * square).all():
             return None
         np.sqrt(left, out=result[k, k])
     return result
@@ -356,10 +388,11 @@ def _inverse(upper: Array) -> Array:
     return result
 
 
-def _gram_schmidt(columns: Tensor, space: Workspace, name: object) -> Factor:
+def _gram_schmidt(columns: Tensor, space: Workspace, name: object, extra: Array | None) -> Factor:
     count, nets, units = columns.shape
     coordinates = np.zeros((count, count, nets))
-    raw, squares = [columns[0]], [dot(columns[0], columns[0])]
+    beside = np.zeros((count, nets)) if extra is None else extra.copy()
+    raw, squares = [columns[0]], [dot(columns[0], columns[0]) + beside[0] ** 2]
     for k in range(count):
         if k:
             rest = columns[k]
@@ -367,18 +400,43 @@ def _gram_schmidt(columns: Tensor, space: Workspace, name: object) -> Factor:
             for _ in range(2):
                 taken = np.zeros(nets)
                 for j in range(k):
-                    slope = dot(raw[j], rest) * inverse(squares[j])
+                    along = dot(raw[j], rest) + beside[j] * beside[k]
+                    slope = along * inverse(squares[j])
                     coordinates[j, k] += slope * coordinates[j, j]
                     taken += slope**2 * squares[j]
                     rest = torch.addcmul(rest, raw[j], column(slope, rest), value=-1, out=out)
-                left = dot(rest, rest)
+                    beside[k] -= slope * beside[j]
+                left = dot(rest, rest) + beside[k] ** 2
             gone = left <= taken / 3
             left[gone] = 0
             rest[torch.from_numpy(gone).to(rest.device)] = 0
+            beside[k, gone] = 0
             raw.append(rest)
             squares.append(left)
         coordinates[k, k] = np.sqrt(squares[k])
-    return Factor(raw, coordinates, np.sqrt(squares), np.square(coordinates).sum(0))
+    extra = None if extra is None else beside
+    return _orthogonal(raw, extra, coordinates, np.sqrt(squares))
+
+
+def _householder(columns: Tensor, extra: Array | None) -> Factor:
+    vectors = columns.permute(1, 2, 0).double()
+    if extra is not None:
+        last = torch.from_numpy(np.ascontiguousarray(extra.T)).to(columns.device)
+        vectors = torch.cat([vectors, last[:, None]], dim=1)
+    q, r = torch.linalg.qr(vectors)
+    coordinates = np.ascontiguousarray(r.cpu().numpy().transpose(1, 2, 0))
+    basis = q.permute(2, 0, 1)
+    if extra is not None:
+        extra = np.ascontiguousarray(basis[:, :, -1].cpu().numpy())
+        basis = basis[:, :, :-1]
+    return _orthogonal(basis.to(columns.dtype), extra, coordinates, np.ones(basis.shape[:2]))
+
+
+def _orthogonal(
+    raw: Sequence[Tensor] | Tensor, extra: Array | None, coordinates: Array, sizes: Array
+) -> Factor:
+    squares = np.square(coordinates).sum(0)
+    return Factor(raw, extra, coordinates, sizes, squares, squares.min(), squares.max())
 
 
 def column(values: Array, like: Tensor) -> Tensor:

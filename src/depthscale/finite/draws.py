@@ -41,7 +41,7 @@ class Draws:
         if device.type != "cpu":
             low, high = (int(word) for word in seed.generate_state(2, np.uint32))
             self._remote = torch.Generator(device).manual_seed((high << 32 | low) >> 1)
-        self._normals = torch.empty(PIECE)
+        self._normals = np.empty(PIECE, np.float32)
         self._radius, self._angle = np.empty((2, PIECE // 2), np.float32)
 
     @property
@@ -59,18 +59,22 @@ class Draws:
         """Fill a contiguous tensor with independent standard normal numbers."""
         if self._remote is not None:
             return out.normal_(generator=self._remote)
-        flat = out.view(-1)
-        for piece in [flat] if len(flat) <= PIECE else torch.split(flat, PIECE):
-            if piece.dtype == torch.float32:
+        # numpy throughout: its calls cost less, and its functions are vectorised
+        values = out.numpy().reshape(-1)
+        for start in range(0, len(values), PIECE):
+            piece = values[start : start + PIECE]
+            if piece.dtype == np.float32:
                 self._fill(piece)
             else:
-                piece.copy_(self._fill(self._normals[: len(piece)]))
+                piece[...] = self._fill(self._normals[: len(piece)])
         return out
 
-    def _fill(self, out: Tensor) -> Tensor:
+    def few(self, *shape: int) -> NDArray[np.float64]:
+        """Some more independent standard normal numbers, on the host."""
+        return self._small.standard_normal(shape)
+
+    def _fill(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """``sqrt(-2 ln u) cos(v)`` and ``sqrt(-2 ln u) sin(v)``, u in (0, 1], v in [-pi, pi)."""
-        # numpy throughout: its calls cost less, and its functions are vectorised
-        values = out.numpy()
         half = (len(values) + 1) // 2
         bits = self._bits.random_raw(half).view(np.int32)
         radius, angle, rest = self._radius[:half], self._angle[:half], len(values) - half
@@ -87,7 +91,7 @@ class Draws:
         np.sin(angle[:rest], out=values[half:])
         values[:half] *= radius
         values[half:] *= radius[:rest]
-        return out
+        return values
 
     def uniforms(self, *shape: int) -> Tensor:
         """Independent numbers, uniform in [0, 1), float64."""

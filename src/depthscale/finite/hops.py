@@ -50,7 +50,7 @@ class Weights(ABC):
         name: of their place there.
     """
 
-    #: Whether a bias is one more unit below that always fires.
+    #: Whether a bias is one more unit below that always fires, ``extra`` of the factor.
     bias_as_unit = True
     #: Whether the chain of the columns may change from below to above.
     recasts = False
@@ -111,10 +111,11 @@ class Weightless(Weights):
         shape = (len(coordinates), *out.shape[1:])
         fresh = draws.normals(self.space.take("fresh", out.dtype, *shape))
         combine(fresh, spread, out, upper=True)
-        raw, mix = self._factor.raw, self._factor.mix
-        unseen = _product(mix.swapaxes(0, 1), dots(raw, fresh))
+        factor = self._factor
+        beside = None if factor.extra is None else draws.few(len(coordinates), out.shape[1])
+        unseen = _product(factor.mix.swapaxes(0, 1), factor.onto(fresh, beside))
         seen = recast(dots(self._response, delta)) * self.sigma - _product(unseen, spread)
-        return combine(raw, _product(mix, seen), out, add=True)
+        return combine(factor.raw, _product(factor.mix, seen), out, add=True)
 
 
 def _product(left: Array, right: Array) -> Array:
@@ -138,6 +139,8 @@ class Untied(Weightless):
 
 class Explicit(Weights):
     """Gaussian weights that are built: cheaper where there are about as many inputs as units."""
+
+    bias_as_unit = False
 
     def forward(
         self, draws: Draws, x: Tensor, factor: Factor, coordinates: Array, out: Tensor

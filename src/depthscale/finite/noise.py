@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -22,40 +23,19 @@ from depthscale.theory.meanfield import MeanField
 
 @dataclass(frozen=True)
 class Survivors:
-    """Masks of units in an order in which every input keeps those of one row.
+    """Masks of units in an order in which each input keeps those of one row.
 
     Attributes:
-        starts, ends: of that row, ``[input, net]``; one input stands for all.
+        pieces: ``(columns, units, mask)``, masks ``[net, unit]`` of those units that some network
+            does not keep.
     """
 
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
+    pieces: tuple[tuple[int | slice, slice, Tensor], ...]
 
     def apply_(self, chain: Chain, vectors: Tensor) -> None:
         """Mask columns ``[column, net, unit]`` in place."""
-        width = vectors.shape[2]
-        if len(self.ends) == 1:
-            first = int(self.ends.min())
-            vectors[:, :, first:].mul_(_below(self.ends[0], first, width, vectors))
-        elif chain.steps:
-            masks = vectors.new_zeros(vectors.shape)
-            for mask, start, end in zip(masks, self.starts, self.ends, strict=True):
-                torch.sub(
-                    _below(end, 0, width, vectors), _below(start, 0, width, vectors), out=mask
-                )
-            chain.multiply_(chain.differences_(masks), vectors)
-        else:
-            for vector, start, end in zip(vectors, self.starts, self.ends, strict=True):
-                first, last = int(end.min()), int(start.max())
-                vector[:, first:].mul_(_below(end, first, width, vectors))
-                if last:
-                    vector[:, :last].mul_(_below(start, 0, last, vectors).neg_().add_(1))
-
-
-def _below(limits: NDArray[np.int64], first: int, last: int, like: Tensor) -> Tensor:
-    """1 where the number of a unit, from ``first``, is below the limit, else 0: ``[net, unit]``."""
-    units = torch.arange(first, last, device=like.device, dtype=like.dtype)
-    return torch.sub(column(limits.astype(float), like), units).clamp_(0, 1)
+        for columns, units, mask in self.pieces:
+            vectors[columns, :, units].mul_(mask)
 
 
 @dataclass(frozen=True)
@@ -100,12 +80,12 @@ def draw_noise(
     if noise.kind == "units" and not noise.clean and exchangeable:
         if noise.overlap == 1 or inputs == 1:
             kept = draws.counts(width, (1 - drop, drop), nets)
-            return _in_rows(kept[:1])
+            return _in_rows(kept[:1], chain, like)
         if inputs == 2:
             both = (1 - drop) * (1 - drop * (1 - noise.overlap))
             one = (1 - drop) * drop * (1 - noise.overlap)
             kept = draws.counts(width, (one, both, one, max(0.0, 1 - both - 2 * one)), nets)
-            return _in_rows(kept[:3])
+            return _in_rows(kept[:3], chain, like)
     if noise.kind == "gaussian":
         drawn = draws.normals(like.new_empty(inputs + 1, nets, width))
         drawn[1:].mul_(math.sqrt(1 - noise.overlap)).add_(drawn[0], alpha=math.sqrt(noise.overlap))
@@ -126,12 +106,35 @@ def draw_noise(
     return Factors(chain.differences_(factors))
 
 
-def _in_rows(kept: NDArray[np.int64]) -> Survivors:
+def _in_rows(kept: NDArray[np.int64], chain: Chain, like: Tensor) -> Noise:
     """Masks from how many units of each kind there are, ``[kind, net]``.
 
     Either all that are kept, or what the first input keeps alone, both keep, the second alone.
     """
+    width = like.shape[1]
     ends = kept.cumsum(0)
     if len(kept) == 1:
-        return Survivors(np.zeros_like(ends), ends)
-    return Survivors(np.stack([np.zeros_like(ends[0]), ends[0]]), ends[1:])
+        first = int(ends.min())
+        return Survivors(((slice(None), slice(first, None), _below(ends[0], first, width, like)),))
+    if chain.steps:
+        one, start, two = (_below(end, 0, width, like) for end in (ends[1], ends[0], ends[2]))
+        return Factors(chain.differences_(torch.stack([one, two.sub_(start)])))
+    first, second, last = int(ends[1].min()), int(ends[2].min()), int(ends[0].max())
+    return Survivors(
+        (
+            (0, slice(first, None), _below(ends[1], first, width, like)),
+            (1, slice(second, None), _below(ends[2], second, width, like)),
+            (1, slice(0, last), _below(ends[0], 0, last, like).neg_().add_(1)),
+        )
+    )
+
+
+def _below(limits: NDArray[np.int64], first: int, last: int, like: Tensor) -> Tensor:
+    """1 where the number of a unit, from ``first``, is below the limit, else 0: ``[net, unit]``."""
+    units = _numbers(like.shape[1], like.dtype, like.device)[first:last]
+    return torch.sub(column(limits.astype(float), like), units).clamp_(0, 1)
+
+
+@lru_cache(maxsize=16)
+def _numbers(width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.arange(width, device=device, dtype=dtype)

@@ -58,7 +58,6 @@ class _Hop:
     below: Chain
     above: Chain
     units: int
-    biased: bool
     dtype: torch.dtype
 
 
@@ -186,35 +185,32 @@ class Block:
         chain, dtype = state.chain, state.h.dtype
         carried = take("carried", dtype, *state.h.shape).copy_(state.h) if layer.skip else None
 
-        biased = layer.sigma_b > 0 and kind.bias_as_unit
-        x = take(("x", place), dtype, inputs, self.nets, below + biased)
-        signal = x[:, :, :below] if biased else x
+        x = take(("x", place), dtype, inputs, self.nets, below)
         slopes = take(("slopes", place), dtype, inputs, self.nets, below) if kept else None
         squares = np.square(state.known.coordinates).sum(0) / below if chain.steps else None
-        self.pointwise[index].columns(chain, state.h, squares, signal, slopes)
+        self.pointwise[index].columns(chain, state.h, squares, x, slopes)
         if trace is not None and self.statistics:
-            self._note_units(trace, signal, chain)
-        on_layer = self._apply_noise(index, chain, signal, slopes)
+            self._note_units(trace, x, chain)
+        on_layer = self._apply_noise(index, chain, x, slopes)
 
         sigma = layer.sigma_w / math.sqrt(below) * gain(layer)
-        bias = self._unscaled
+        biased = layer.sigma_b > 0 and kind.bias_as_unit
+        bias, beside = self._unscaled, None
         if biased:  # one more unit below, which always fires
             bias = layer.sigma_b / sigma * np.exp(-state.log)
-            last = x[:, :, below]
-            last.copy_(column(bias, x)[:, 0])
-            if chain.steps:
-                last[chain.tied] = 0
-        factor = factorise(x, self.space, ("basis", place))
+            beside = np.zeros((inputs, self.nets))
+            beside[chain.roots] = bias
+        factor = factorise(x, self.space, ("basis", place), beside)
         dead = None
         if not (biased or factor.regular):
             dead = mend_dead(x, factor.coordinates, chain)
         if trace is not None:
-            known, left = self._without_bias(signal, factor, chain, bias)
+            known, left = self._without_bias(x, factor, chain, bias)
             trace.x.append(known)
             trace.x_log.append(state.log)
             trace.bias.append(left)
             if self.absolute:
-                trace.x_abs.append(self._absolute(signal, chain, 1))
+                trace.x_abs.append(self._absolute(x, chain, 1))
 
         weights = kind(sigma, self.space, place)
         upper, upper_dtype = self._carriage(index + 1, factor, chain, dtype, sigma)
@@ -230,7 +226,7 @@ class Block:
             on_layer.apply_(self.chain, h)
         if carried is not None:
             h.add_(carried, alpha=layer.skip)
-        hop = _Hop(weights, slopes, on_layer, layer.skip, chain, upper, below, biased, dtype)
+        hop = _Hop(weights, slopes, on_layer, layer.skip, chain, upper, below, dtype)
         return hop, self._measured(h, upper, state.log)
 
     def _apply_noise(
@@ -238,6 +234,8 @@ class Block:
     ) -> Noise | None:
         """Multiply by noise on units; return noise on the whole layer, which comes later."""
         layer, draws = self.architecture.layers[index], self.forward_draws
+        if layer.drop == 0:
+            return None
         if layer.noise.kind == "layers":
             return draw_noise(draws, layer, chain, signal[0, :, :1], exchangeable=False)
         # with a residual branch a unit is the same one from layer to layer
@@ -259,17 +257,13 @@ class Block:
             return self.chain, close
         independent = factor.regular and not chain.steps
         if self.precision.mixed:
-            coordinates, squares = factor.coordinates, factor.squares
+            squares, low, high = factor.squares, factor.least, factor.most
             if chain.steps:
-                squares = np.square(chain.recast(coordinates, chain.apart)).sum(0)
-            if (
-                squares.max() * sigma**2 <= PLAIN**2
-                and squares.min() * sigma**2 >= PLAIN**-2
-                and (
-                    (independent and dtype == apart)
-                    or factor.least_share(squares) > 2 * INDEPENDENT[apart]
-                )
-            ):
+                squares = np.square(chain.recast(factor.coordinates, chain.apart)).sum(0)
+                low, high = squares.min(), squares.max()
+            plain = low * sigma**2 >= PLAIN**-2 and high * sigma**2 <= PLAIN**2
+            surely = independent and dtype == apart
+            if plain and (surely or factor.least_share(squares) > 2 * INDEPENDENT[apart]):
                 return self.chain.apart, apart
         tied = self.chain.tied
         if independent or not tied:
@@ -286,7 +280,7 @@ class Block:
         """The state with these vectors, brought back to a length of 1 where that is allowed."""
         factor, units = factorise(h, self.space, "unused"), h.shape[2]
         own = factor.coordinates
-        if factor.regular and not chain.steps and self._range.holds(factor.squares, units):
+        if factor.regular and not chain.steps and self._range.holds(factor, units):
             return _State(h, chain, Carried(chain, own), log)
         mend_dead(h, own, chain)
         coordinates = chain.recast(own, self.chain)
@@ -307,23 +301,21 @@ class Block:
         return _State(h, chain, Carried(self.chain, coordinates), log)
 
     def _without_bias(
-        self, signal: Tensor, factor: Factor, chain: Chain, bias: Array
+        self, x: Tensor, factor: Factor, chain: Chain, bias: Array
     ) -> tuple[Carried, Array]:
         """Activations and the bias beside them, which is left out where it would hide them."""
         both = factor.coordinates
-        squares = factor.squares
-        if chain.steps:
-            squares = np.square(np.einsum("jkr,kv->jvr", both, chain.paths)).sum(0)
-        if squares.min() * (1 - HIDDEN) >= bias.max() ** 2:
+        if not chain.steps and factor.least * (1 - HIDDEN) >= bias.max() ** 2:
             return Carried(chain, both), bias
+        squares = np.square(np.einsum("jkr,kv->jvr", both, chain.paths)).sum(0)
         hidden = np.flatnonzero(np.any(squares - bias**2 < HIDDEN * squares, axis=0))
         if not hidden.size:
             return Carried(chain, both), bias
-        where = torch.from_numpy(hidden).to(signal.device)
-        columns = signal[:, where]
+        where = torch.from_numpy(hidden).to(x.device)
+        columns = x[:, where]
         alone = factorise(columns, self.space, "unused").coordinates
         mend_dead(columns, alone, chain)
-        signal[:, where] = columns
+        x[:, where] = columns
         both, bias = both.copy(), bias.copy()
         both[:, :, hidden], bias[hidden] = 0, 0
         both[: len(alone), :, hidden] = alone
@@ -388,18 +380,16 @@ class Block:
                 return delta, log
             assert hop.slopes is not None
             self._turn = not self._turn  # delta stands in the other one
-            units = hop.units + hop.biased
-            out = self.space.take(("delta", self._turn), hop.dtype, columns, self.nets, units)
+            out = self.space.take(("delta", self._turn), hop.dtype, columns, self.nets, hop.units)
             recast = partial(hop.above.recast, other=hop.below)
             hop.weights.backward(self.backward_draws, above, coordinates, recast, out)
-            through = out[:, :, : hop.units]
-            for k, copy in enumerate(_copies(through, copies)):
+            for k, copy in enumerate(_copies(out, copies)):
                 if dead is not None:
                     keep_dead(copy, np.split(dead, copies)[k], hop.below)
                 hop.below.multiply_(hop.slopes, copy)
             if hop.skip:
-                through.add_(delta, alpha=hop.skip)
-            delta = through
+                out.add_(delta, alpha=hop.skip)
+            delta = out
         if bottom:
             *_, log = self._note_delta(trace, delta, hops[0].below, log)
         return delta, log
@@ -412,7 +402,7 @@ class Block:
         allowed = Range(WIDEST[delta.dtype])
         dead = self._mended(delta, factor, chain)
         coordinates = factor.coordinates
-        if not allowed.holds(factor.squares, units):
+        if not allowed.holds(factor, units):
             size = np.sqrt(np.square(coordinates).sum(0).max(0) / units)
             coordinates, log = allowed.apply_(delta, coordinates, log, size)
         trace.delta.append(Carried(chain, coordinates))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -29,6 +30,15 @@ def _tanh(x: Tensor, out: Tensor) -> None:
         torch.tanh(x, out=out)
 
 
+def _one(like: Tensor) -> Tensor:
+    return _ones(like.dtype, like.device)
+
+
+@lru_cache(maxsize=8)
+def _ones(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.ones((), dtype=dtype, device=device)
+
+
 def _gelu_slope(x: Tensor, _: Tensor, out: Tensor) -> None:
     torch.mul(x, x, out=out)
     out.mul_(-0.5).exp_().mul_(x).mul_(1 / math.sqrt(2 * math.pi)).add_(torch.special.ndtr(x))
@@ -50,7 +60,7 @@ _FORMS: dict[str, tuple[Values, Slopes]] = {
         lambda x, out: torch.clamp(x, -1.0, 1.0, out=out),
         lambda x, y, out: torch.eq(x, y, out=out),
     ),
-    "tanh": (_tanh, lambda x, y, out: torch.addcmul(y.new_ones(()), y, y, value=-1.0, out=out)),
+    "tanh": (_tanh, lambda x, y, out: torch.addcmul(_one(y), y, y, value=-1.0, out=out)),
     "erf": (
         lambda x, out: torch.erf(x, out=out),
         lambda x, y, out: torch.mul(x, x, out=out).neg_().exp_().mul_(2 / math.sqrt(math.pi)),

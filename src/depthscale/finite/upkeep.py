@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from depthscale.finite.columns import Array, Chain, column
+from depthscale.finite.columns import Array, Chain, Factor, column
 
 # Lengths that leave this range, up or down, are brought back by a power of two and the logarithm is
 # kept, where the activation only multiplies there: scale-free ones everywhere, many others far from
@@ -66,10 +66,10 @@ class Range:
     down: bool = True
     up: bool = True
 
-    def holds(self, squares: Array, units: int) -> bool:
-        """Whether all vectors of these squared lengths are left alone."""
+    def holds(self, factor: Factor, units: int) -> bool:
+        """Whether all columns are left alone."""
         most = self.widest * self.widest
-        return bool(squares.max() <= most * units and squares.min() * most >= units)
+        return factor.most <= most * units and factor.least * most >= units
 
     def apply_(
         self, vectors: Tensor, coordinates: Array, log: Array, size: Array
