@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from depthscale.finite.architecture import Carried, Trace
 from depthscale.finite.columns import (
     FEW,
     Chain,
@@ -18,7 +19,7 @@ from depthscale.finite.columns import (
     factorise,
 )
 from depthscale.finite.observe import _Family
-from depthscale.finite.passes import Trace, mend_dead
+from depthscale.finite.upkeep import mend_dead
 
 CHAINS = {
     "one": Chain((-1,), (0,)),
@@ -29,8 +30,8 @@ CHAINS = {
 }
 
 
-def space(dtype: torch.dtype = torch.float64) -> Workspace:
-    return Workspace(torch.device("cpu"), dtype)
+def space() -> Workspace:
+    return Workspace(torch.device("cpu"))
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -104,7 +105,7 @@ def test_orthogonal_bases(count, dtype):
     """X = B T and B^T B = 1, relative to every column's own size, tiny columns included."""
     sizes = 10.0 ** -np.arange(count)
     columns = (normal(count, 4, 40) * torch.from_numpy(sizes)[:, None, None]).to(dtype)
-    factor = factorise(columns, space(dtype), "basis")
+    factor = factorise(columns, space(), "basis")
     basis = orthonormal(factor)
     tolerance = 50 * torch.finfo(dtype).eps
     back = np.einsum("jrn,jkr->krn", basis, factor.coordinates)
@@ -151,7 +152,8 @@ def misalignments(columns: np.ndarray) -> np.ndarray:
     """Of the pair, through a basis, as the sampler reads it: ``[net]``."""
     trace = Trace(Chain.star(2))
     factor = factorise(torch.from_numpy(columns), space(), "basis")
-    family = _Family(trace, [factor.coordinates], [np.zeros(columns.shape[1])])
+    carried = Carried(trace.chain, factor.coordinates)
+    family = _Family(trace, [carried], [np.zeros(columns.shape[1])])
     sign, log = family.misalignments([(0, 1)])
     return np.asarray(sign * np.exp(log))[:, 0, 0]
 
@@ -204,7 +206,9 @@ def test_products_with_nothing_are_nothing():
 
 def test_workspace_gives_the_same_memory_by_name():
     memory = space()
-    first = memory.take("a", 3, 4)
-    assert memory.take("a", 2, 5).data_ptr() == first.data_ptr()
-    assert memory.take("b", 2, 5).data_ptr() != first.data_ptr()
-    assert memory.take("a", 30, 5).shape == (30, 5)
+    double, single = torch.float64, torch.float32
+    first = memory.take("a", double, 3, 4)
+    assert memory.take("a", double, 2, 5).data_ptr() == first.data_ptr()
+    assert memory.take("b", double, 2, 5).data_ptr() != first.data_ptr()
+    assert memory.take("a", single, 3, 4).dtype == single
+    assert memory.take("a", double, 30, 5).shape == (30, 5)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from depthscale.answers import InputError, Undefined
 from depthscale.finite import runner
@@ -32,9 +33,9 @@ def equal(left, right) -> bool:
 
 
 def test_the_number_of_processes_does_not_matter():
-    one, two = (SMALL.backward("quadratic", Pair(0.4), 700, seed=3, workers=w) for w in (1, 2))
+    one, two = (SMALL.backward("quadratic", Pair(0.4), 1500, seed=3, workers=w) for w in (1, 2))
     assert equal(one, two)
-    assert one.nets == two.nets == 700
+    assert one.nets == two.nets == 1500
 
 
 def test_functions_without_a_name_reach_other_processes():
@@ -80,10 +81,20 @@ def test_memory_does_not_grow_with_depth():
 # Stopped runs -------------------------------------------------------------------------------------
 
 
+def test_threads_of_others_change_nothing():
+    """Inner products of 20,000 units, which BLAS would share out among its threads."""
+    wide = Ensemble("tanh", sigma_w=1.4, sigma_b=0.2, width=20_000, depth=2)
+    results = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            results.append(wide.backward("quadratic", Pair(0.4), 8, seed=1, precision="double"))
+    assert equal(*results)
+
+
 def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     """Interrupted after two blocks, the run goes on there, and ends bit for bit the same."""
     path = tmp_path / "run.npz"
-    whole = SMALL.backward("quadratic", Pair(0.4), 700, seed=3)
+    whole = SMALL.backward("quadratic", Pair(0.4), 1500, seed=3)
     counted, add = [], Tally.add
 
     def interrupted(self, block):
@@ -94,18 +105,18 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Tally, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        SMALL.backward("quadratic", Pair(0.4), 700, seed=3, checkpoint=path)
+        SMALL.backward("quadratic", Pair(0.4), 1500, seed=3, checkpoint=path)
     monkeypatch.undo()
     drawn, block = [], runner.Job.block
     monkeypatch.setattr(
         runner.Job, "block", lambda job, k, space: drawn.append(k) or block(job, k, space)
     )
-    again = SMALL.backward("quadratic", Pair(0.4), 700, seed=3, checkpoint=path)
+    again = SMALL.backward("quadratic", Pair(0.4), 1500, seed=3, checkpoint=path)
     assert drawn == [2, 3, 4, 5]
     assert equal(whole, again)
-    more = SMALL.backward("quadratic", Pair(0.4), 900, seed=3, checkpoint=path)
+    more = SMALL.backward("quadratic", Pair(0.4), 1900, seed=3, checkpoint=path)
     monkeypatch.undo()
-    assert equal(more, SMALL.backward("quadratic", Pair(0.4), 900, seed=3))
+    assert equal(more, SMALL.backward("quadratic", Pair(0.4), 1900, seed=3))
 
 
 def test_a_killed_run_goes_on(tmp_path):
@@ -300,7 +311,7 @@ def test_bad_architectures_are_explained(changes, message):
         ({"loss": lambda outputs: outputs.sum()}, "one number for each net and input"),
         ({"loss": lambda outputs: torch.zeros(outputs.shape[:2])}, "has no gradient"),
         ({"engine": "fast"}, "auto, weightless, explicit"),
-        ({"precision": "half"}, "double or single"),
+        ({"precision": "half"}, "one of mixed, double, single"),
         ({"device": "tpu"}, "expected cpu or cuda"),
         ({"observe": ["chi"]}, "absolute, units, ntk"),
         ({"pairs": [(0, 2)]}, "from 0 to 1"),

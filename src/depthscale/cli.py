@@ -393,7 +393,8 @@ def _simulate_parser(parser: argparse.ArgumentParser) -> None:
     add("--untied", action="store_true", help="with --backward: send gradients back through "
         "weights of their own")  # fmt: skip
     add("--ntk", action="store_true", help="with --backward: also the neural tangent kernel")
-    add("--precision", choices=("double", "single"), default="double", help="of the units")
+    add("--precision", choices=("mixed", "double", "single"), default="mixed", help="of the units; "
+        "mixed (default): single but where inputs are close to each other")  # fmt: skip
     add("--engine", choices=("auto", "weightless", "explicit"), default="auto",
         help="default auto: the faster one")  # fmt: skip
     add("--workers", type=_positive, default=1, help="processes (default 1); same results")

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from depthscale.finite.columns import Array, Chain, Workspace, combine, factorise
+from depthscale.finite.columns import (
+    Array,
+    Chain,
+    Factor,
+    Workspace,
+    combine,
+    factorise,
+    orthogonal,
+    together,
+)
 from depthscale.finite.draws import Draws
 from depthscale.finite.hops import Weights
 from depthscale.theory.activation import Activation
@@ -77,16 +86,24 @@ class Start:
     columns: Array
     kind: str
 
-    def vectors(self, draws: Draws, out: Tensor) -> Tensor:
-        """Fill the columns ``[column, net, unit]`` of a block."""
+    def factor(self, space: Workspace, units: int) -> Factor:
+        """What the columns are on average, and exactly so unless they are drawn; of one network."""
         if self.kind == "given":
-            return out.copy_(torch.from_numpy(self.columns)[:, None])
+            given = torch.from_numpy(self.columns).to(space.device)
+            return factorise(given[:, None], space, "start")
+        return orthogonal((), None, self.columns[:, :, None] * math.sqrt(units))
+
+    def vectors(self, draws: Draws, chain: Chain, out: Tensor) -> Tensor:
+        """Fill the columns ``[column, net, unit]`` of a block, in some chain."""
+        if self.kind == "given":
+            columns = self.chain.recast(self.columns, chain)
+            return out.copy_(torch.from_numpy(columns)[:, None])
         drawn = draws.normals(out.new_empty(len(self.columns), *out.shape[1:]))
-        weights = np.repeat(self.columns[:, :, None], out.shape[1], axis=2)
+        weights = self.chain.recast(self.columns[:, :, None].repeat(out.shape[1], 2), chain)
         if self.kind == "pinned":
             factor = factorise(drawn, Workspace(out.device), "start")
-            mix = np.einsum("ijr,jkr->ikr", factor.mix, weights) * math.sqrt(out.shape[2])
-            return combine(factor.raw, mix, out, upper=True)
+            weights = np.einsum("ijr,jkr->ikr", factor.mix, weights) * math.sqrt(out.shape[2])
+            drawn = together(factor.raw)
         return combine(drawn, weights, out, upper=True)
 
 

@@ -179,7 +179,7 @@ class Chain:
         return np.ascontiguousarray(self.paths[:, self.places])
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Factor:
     """An orthonormal basis of some vectors and their coordinates in it.
 
@@ -415,7 +415,7 @@ def _gram_schmidt(columns: Tensor, space: Workspace, name: object, extra: Array 
             squares.append(left)
         coordinates[k, k] = np.sqrt(squares[k])
     extra = None if extra is None else beside
-    return _orthogonal(raw, extra, coordinates, np.sqrt(squares))
+    return orthogonal(raw, extra, coordinates, np.sqrt(squares))
 
 
 def _householder(columns: Tensor, extra: Array | None) -> Factor:
@@ -429,13 +429,19 @@ def _householder(columns: Tensor, extra: Array | None) -> Factor:
     if extra is not None:
         extra = np.ascontiguousarray(basis[:, :, -1].cpu().numpy())
         basis = basis[:, :, :-1]
-    return _orthogonal(basis.to(columns.dtype), extra, coordinates, np.ones(basis.shape[:2]))
+    return orthogonal(basis.to(columns.dtype), extra, coordinates)
 
 
-def _orthogonal(
-    raw: Sequence[Tensor] | Tensor, extra: Array | None, coordinates: Array, sizes: Array
+def orthogonal(
+    raw: Sequence[Tensor] | Tensor,
+    extra: Array | None,
+    coordinates: Array,
+    sizes: Array | None = None,
 ) -> Factor:
+    """A factor of orthogonal vectors, of length 1 where no ``sizes`` are given."""
     squares = np.square(coordinates).sum(0)
+    if sizes is None:
+        sizes = np.ones(coordinates[:, 0].shape)
     return Factor(raw, extra, coordinates, sizes, squares, squares.min(), squares.max())
 
 

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Normals that are made together: the two work arrays take half a MB of a processor's cache.
-PIECE = 1 << 17
+# Normals that are made together, at most: larger work arrays would leave a processor's cache.
+PIECE = 1 << 18
 HALF_STEP, PI_STEP = np.float32(2.0**-32), np.float32(math.pi * 2.0**-31)
 
 

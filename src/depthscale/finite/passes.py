@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -47,8 +47,7 @@ from depthscale.finite.upkeep import (
 HIDDEN = 1e-5
 
 
-@dataclass(frozen=True)
-class _Hop:
+class _Hop(NamedTuple):
     """What the backward pass needs of one hop; ``below`` and ``above`` are chains of columns."""
 
     weights: Weights
@@ -61,8 +60,7 @@ class _Hop:
     dtype: torch.dtype
 
 
-@dataclass(frozen=True)
-class _State:
+class _State(NamedTuple):
     """Where the forward pass stands.
 
     Attributes:
@@ -122,6 +120,7 @@ class Block:
             layer.skip or layer.noise.kind == "layers" for layer in architecture.layers
         )
         self._unscaled = np.zeros(nets)
+        self._biases: dict[tuple[float, Chain], tuple[Array, Array]] = {}
         self._range = _range(architecture, precision)
         self.pointwise = [Pointwise(layer.activation) for layer in architecture.layers]
 
@@ -150,15 +149,21 @@ class Block:
     # Forwards ------------------------------------------------------------------------------------
 
     def _begin(self, trace: Trace) -> _State:
-        shape = (len(self.chain), self.nets, self.architecture.widths[0])
-        out = self.space.take("start", self.precision.close, *shape)
-        h = self.start.vectors(self.forward_draws, out)
-        state = self._measured(h, self.chain, self._unscaled)
+        units, close = self.architecture.widths[0], self.precision.close
+        factor = self.start.factor(self.space, units)
+        chain, dtype = self._carriage(0, factor, self.chain, close, 1 / math.sqrt(units))
+        out = self.space.take("start", dtype, len(self.chain), self.nets, units)
+        h = self.start.vectors(self.forward_draws, chain, out)
+        if self.start.kind == "drawn" or chain.steps or not self._range.holds(factor, units):
+            state = self._measured(h, chain, self._unscaled)
+        else:
+            known = Carried(self.chain, factor.coordinates.repeat(self.nets, 2))
+            state = _State(h, chain, known, self._unscaled)
         self._note(trace, state)
         return state
 
     def _copied(self, state: _State) -> _State:
-        return replace(state, h=state.h.clone())
+        return state._replace(h=state.h.clone())
 
     def _forward(
         self, state: _State, first: int, last: int, kept: bool, trace: Trace | None
@@ -185,7 +190,9 @@ class Block:
         chain, dtype = state.chain, state.h.dtype
         carried = take("carried", dtype, *state.h.shape).copy_(state.h) if layer.skip else None
 
-        x = take(("x", place), dtype, inputs, self.nets, below)
+        x = state.h  # in place where nobody asks for h again
+        if kept or chain.steps:
+            x = take(("x", place), dtype, inputs, self.nets, below)
         slopes = take(("slopes", place), dtype, inputs, self.nets, below) if kept else None
         squares = np.square(state.known.coordinates).sum(0) / below if chain.steps else None
         self.pointwise[index].columns(chain, state.h, squares, x, slopes)
@@ -196,10 +203,8 @@ class Block:
         sigma = layer.sigma_w / math.sqrt(below) * gain(layer)
         biased = layer.sigma_b > 0 and kind.bias_as_unit
         bias, beside = self._unscaled, None
-        if biased:  # one more unit below, which always fires
-            bias = layer.sigma_b / sigma * np.exp(-state.log)
-            beside = np.zeros((inputs, self.nets))
-            beside[chain.roots] = bias
+        if biased:
+            bias, beside = self._bias(layer.sigma_b / sigma, state)
         factor = factorise(x, self.space, ("basis", place), beside)
         dead = None
         if not (biased or factor.regular):
@@ -228,6 +233,19 @@ class Block:
             h.add_(carried, alpha=layer.skip)
         hop = _Hop(weights, slopes, on_layer, layer.skip, chain, upper, below, dtype)
         return hop, self._measured(h, upper, state.log)
+
+    def _bias(self, value: float, state: _State) -> tuple[Array, Array]:
+        """Of one more unit below that always fires: ``[net]``, and of all columns."""
+        key = value, state.chain
+        found = self._biases.get(key)
+        if found is None or state.log is not self._unscaled:
+            bias = value * np.exp(-state.log)
+            beside = np.zeros((len(state.chain), self.nets))
+            beside[state.chain.roots] = bias
+            found = bias, beside
+            if state.log is self._unscaled:
+                self._biases[key] = found
+        return found
 
     def _apply_noise(
         self, index: int, chain: Chain, signal: Tensor, slopes: Tensor | None

@@ -15,12 +15,12 @@ from depthscale.finite.upkeep import Precision
 # Numbers in the columns of one layer of one block, by device: small enough for a processor's cache,
 # large enough that calls cost less than arithmetic. Part of the seed contract: it decides which
 # networks share a stream.
-BLOCK = {"cpu": 1 << 18, "cuda": 1 << 23}
+BLOCK = {"cpu": 3 << 17, "cuda": 1 << 23}
 # Networks of a block, at most: whoever asks for a few pays for a whole block.
 MOST_NETS = {"cpu": 256, "cuda": 1 << 13}
 
-# What the backward pass keeps of the forward pass at a time, in bytes.
-KEPT = {"cpu": 1 << 28, "cuda": 1 << 33}
+# What the backward pass keeps of the forward pass at a time, in bytes, where inputs are far apart.
+KEPT = {"cpu": 3 << 27, "cuda": 1 << 33}
 
 ENGINES = ("auto", "weightless", "explicit")
 
@@ -107,11 +107,11 @@ def make_plan(
     columns = inputs * max(1, copies)
     per_net = widest * columns + (widest**2 if kind is Explicit else 0)
     nets = max(1, min(MOST_NETS[place], BLOCK[place] // per_net))
-    item = torch.finfo(precision.close).bits // 8
-    layer = item * nets * (4 * inputs * widest + (widest**2 if kind is Explicit else 0))
-    stretch = max(1, min(architecture.depth, KEPT[place] // layer)) if backward else 1
-    scratch = 12 * item * nets * columns * widest
-    return Plan(kind, nets, stretch, layer * stretch + scratch, reason)
+    layer = nets * (4 * inputs * widest + (widest**2 if kind is Explicit else 0))
+    usual, most = (torch.finfo(x).bits // 8 for x in (precision.apart, precision.close))
+    stretch = max(1, min(architecture.depth, KEPT[place] // (usual * layer))) if backward else 1
+    scratch = 12 * nets * columns * widest
+    return Plan(kind, nets, stretch, most * (layer * stretch + scratch), reason)
 
 
 def memory_limit(limit: int | None) -> int:

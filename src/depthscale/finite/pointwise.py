@@ -107,10 +107,10 @@ class Pointwise:
 
         Args:
             chain: of the columns.
-            h: pre-activations ``[column, net, unit]``; their own vectors stand in it afterwards.
+            h: pre-activations ``[column, net, unit]``; afterwards their own vectors stand in it.
             squares: mean squares of the columns of ``h``, ``[column, net]``; None where no column
                 is a difference.
-            x: filled with ``phi``.
+            x: filled with ``phi``; may be ``h`` where no column is a difference and without slopes.
             slopes: filled with ``phi'``.
         """
         kept = []

@@ -16,12 +16,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 
 from depthscale.answers import InputError
 from depthscale.finite.architecture import Architecture, Start
@@ -100,13 +102,19 @@ class Job:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread in torch: chunks are too small for two, and sums then do not depend on it."""
+    """One thread: blocks are too small for two, and sums then do not depend on their number."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with _pools().limit(limits=1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(threads)
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 @contextlib.contextmanager

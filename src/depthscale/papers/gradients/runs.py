@@ -128,7 +128,7 @@ class Runs:
                 )
             },
             "seeds": "crc32 of the words of each setting, papers/gradients/runs.py",
-            "precision": "double",
+            "precision": "mixed",
         }
 
 
@@ -219,7 +219,7 @@ def _backward(
         zlib.crc32(words.encode()),
         workers=WORKERS,
         progress=False,
-        precision="double",
+        precision="mixed",
         **how,
     )
 
