@@ -238,7 +238,7 @@ def test_a_backward_pass_that_forgets_the_branch_is_caught(monkeypatch, lost):
     """Negative control: gradients go through the skip, and through the noise of the layer."""
     case = named("dropped layers")
     hop = passes._Hop
-    monkeypatch.setattr(passes, "_Hop", lambda *given: replace(hop(*given), **lost))
+    monkeypatch.setattr(passes, "_Hop", lambda *given: hop(*given)._replace(**lost))
     p = p_values(run(sample_pairs, case, 1), reference(case.name), case.fields)
     assert p["gradient at 0"] < THRESHOLD, p
     assert p["length_1 at -1"] > THRESHOLD

@@ -78,6 +78,12 @@ CASES = [
         "quadratic",
     ),
     Case(
+        "two inputs, single precision where wide",
+        Ensemble(**TANH, width=[12, 40, 36, 48, 33], depth=4, drop=0.1),
+        SIX[:2],
+        "quadratic",
+    ),
+    Case(
         "pinned pair, relu, readout",
         Ensemble(**RELU, width=[16, 25, 30, 15, 20], depth=4, drop=0.2),
         Pair(0.7, 1.0, 2.0),

@@ -263,9 +263,9 @@ class Ensemble:
                 ``pairs``: pairs of inputs to follow, from 0; default all of up to 8 inputs, else
                 every input with the first.
                 ``keep``: also return every network's own values.
-                ``precision``: of the units: "double", "single", or "mixed": single where no input
-                is close to the span of others, else double. Normals have 24 bits in any case and
-                inner products 53.
+                ``precision``: of the units: "double", "single", or "mixed" (default): single in
+                layers of 32 units or more where no input is close to the span of others, else
+                double. Normals have 24 bits in any case and inner products 53.
                 ``engine``: "auto", "weightless" or "explicit".
                 ``device``: "cpu" or "cuda"; another device draws other networks.
                 ``workers``: processes, one thread each.

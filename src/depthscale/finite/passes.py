@@ -36,6 +36,7 @@ from depthscale.finite.pointwise import LINEAR_BELOW, Pointwise
 from depthscale.finite.upkeep import (
     FAINT,
     PLAIN,
+    WIDE,
     WIDEST,
     Precision,
     Range,
@@ -274,7 +275,7 @@ class Block:
         if not self._recasts:
             return self.chain, close
         independent = factor.regular and not chain.steps
-        if self.precision.mixed:
+        if self.precision.mixed and self.architecture.widths[index] >= WIDE:
             squares, low, high = factor.squares, factor.least, factor.most
             if chain.steps:
                 squares = np.square(chain.recast(factor.coordinates, chain.apart)).sum(0)

@@ -22,6 +22,9 @@ FAINT = {torch.float64: 1e-150, torch.float32: 1e-16}
 # Lengths between which vectors that are far from each other are kept in single precision, in mixed
 # precision: any of up to the fifth power of them can still be squared.
 PLAIN = 2.0**10
+# Units from which on they are: narrow layers turn any vectors into nearly dependent ones now and
+# then, and cost nothing.
+WIDE = 32
 
 
 @dataclass(frozen=True)
