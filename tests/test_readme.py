@@ -67,13 +67,13 @@ def test_verdicts_are_those_that_were_reproduced(paper, stated):
 
 def test_speeds_are_those_that_were_measured():
     rows = json.loads((ROOT / "benchmarks" / "results" / "ensemble.json").read_text())["rows"]
-    at = {row["precision"]: row for row in rows if row.get("width") == 1024 and "ms_sampler" in row}
+    row = next(row for row in rows if row.get("width") == 1024 and "required" in row)
     text = " ".join(TEXT.split())
-    ratios = {k: (row["by_hand/sampler"], row["autograd/sampler"]) for k, row in at.items()}
-    assert f"takes {at['double']['ms_sampler']:.1f} ms in double precision" in text
-    assert "{:.0f} times less than a hand-written pass".format(ratios["double"][0]) in text
-    assert "{:.0f} times less than autograd".format(ratios["double"][1]) in text
-    assert "in single precision {:.0f} and {:.0f} times".format(*ratios["single"]) in text
+    ms, times = row["ms"], row["times the default's"]
+    assert f"takes {ms['mixed']:.2f} ms, {ms['double']:.2f} ms in double precision" in text
+    for precision, words in (("double", "in double precision"), ("single", "in single precision")):
+        by_hand, autograd = (times[f"{peer}, {precision}"] for peer in ("by hand", "autograd"))
+        assert f"{by_hand:,.0f} and {autograd:,.0f} times less than these {words}" in text
 
 
 COMMANDS = r"\| `depthscale ((?:theory|critical|phase|universality|law|simulate) [^`]*)` \|"

@@ -116,35 +116,37 @@ class Pointwise:
         kept = []
         if squares is not None and chain.steps:
             limit = LINEAR_BELOW[h.dtype] * min(1.0, self.activation.scale)
-            kept = [
-                (k, parent, net, h[k, net].clone())
-                for k, net in np.argwhere(squares < limit**2).tolist()
-                if (parent := chain.parents[k]) >= 0
-            ]
+            for k in np.flatnonzero((squares < limit**2).any(axis=1)).tolist():
+                if chain.parents[k] >= 0:
+                    nets = torch.from_numpy(np.flatnonzero(squares[k] < limit**2)).to(h.device)
+                    kept.append((k, nets, h[k, nets]))
         chain.absolute_(h)
         self.values(h, x)
         if slopes is not None:
             self.slopes(h, x, slopes)
             chain.differences_(slopes)
         chain.differences_(x)
-        for k, parent, net, step in kept:
-            self._tangent(
-                h[parent, net], step, x[k, net], None if slopes is None else slopes[k, net]
-            )
+        for k, nets, step in kept:
+            rise, bend = self._tangent(h[chain.parents[k], nets], step, slopes is not None)
+            x[k, nets] = torch.where(rise.isnan(), x[k, nets], rise)
+            if slopes is not None and bend is not None:
+                slopes[k, nets] = torch.where(bend.isnan(), slopes[k, nets], bend)
 
-    def _tangent(self, base: Tensor, step: Tensor, x: Tensor, slopes: Tensor | None) -> None:
-        """Write ``phi'`` and ``phi''`` at the middle times ``step`` where nothing breaks."""
+    def _tangent(self, base: Tensor, step: Tensor, bent: bool) -> tuple[Tensor, Tensor | None]:
+        """``phi'`` and, where asked for, ``phi''`` at the middle times ``step``; NaN at breaks."""
         middle = base + step / 2
         value, slope, bend = (torch.empty_like(middle) for _ in range(3))
         self.values(middle, value)
         self.slopes(middle, value, slope)
-        there = torch.ones_like(step, dtype=torch.bool)
+        broken = torch.zeros_like(step, dtype=torch.bool)
         for place in (*self.activation.breaks, *self.activation.jumps):
-            there &= (middle - place).abs() > (step / 2).abs()
-        x.copy_(torch.where(there, slope * step, x))
-        if slopes is not None:
-            _through_numpy(self.activation.curvature, middle, bend)
-            slopes.copy_(torch.where(there, bend * step, slopes))
+            broken |= (middle - place).abs() <= (step / 2).abs()
+        slope.mul_(step)[broken] = math.nan
+        if not bent:
+            return slope, None
+        _through_numpy(self.activation.curvature, middle, bend)
+        bend.mul_(step)[broken] = math.nan
+        return slope, bend
 
 
 def _through_numpy(function: Callable[[np.ndarray], np.ndarray], x: Tensor, out: Tensor) -> None:
