@@ -235,9 +235,14 @@ class Factor:
         return float((own * inverse(squares)).min())
 
 
+def on_host(tensor: Tensor) -> bool:
+    """Whether numpy can work on it, whose calls and functions cost less there than torch's."""
+    return tensor.device.type == "cpu"
+
+
 def dot(left: Tensor, right: Tensor) -> Array:
     """Inner products over units, on the host."""
-    if left.device.type == "cpu":
+    if on_host(left):
         return np.asarray(np.vecdot(left.numpy(), right.numpy()), dtype=float)
     return (left * right).sum(-1, dtype=torch.float64).cpu().numpy()
 
@@ -247,7 +252,7 @@ def dots(left: Sequence[Tensor] | Tensor, right: Tensor) -> Array:
     if max(_count(left), _count(right)) > FEW:
         product = torch.matmul(together(left).transpose(0, 1), right.permute(1, 2, 0))
         return np.ascontiguousarray(product.double().cpu().numpy().transpose(1, 2, 0))
-    if isinstance(left, Tensor) and left.device.type == "cpu":
+    if isinstance(left, Tensor) and on_host(left):
         product = np.vecdot(left.numpy()[:, None], right.numpy())
         return np.asarray(product, dtype=float)
     return np.stack([dot(vector, right) for vector in left])
@@ -256,7 +261,7 @@ def dots(left: Sequence[Tensor] | Tensor, right: Tensor) -> Array:
 def gram(columns: Tensor) -> Array:
     """Inner products of a few columns, ``[column, column, net]``; of use above the diagonal."""
     count = columns.shape[0]
-    if columns.device.type != "cpu" or count > 2:
+    if count > 2 or not on_host(columns):
         return dots(columns, columns)
     values = columns.numpy()
     result = np.zeros((count, count, values.shape[1]))
@@ -300,7 +305,7 @@ def combine(
     """
     terms, count, nets = coefficients.shape
     many = max(terms, count) > FEW
-    if out.device.type == "cpu" and not many:
+    if on_host(out) and not many:
         # numpy takes vectors as they lie, [j, net, unit], for matrices net by net
         target = out.numpy().transpose(1, 0, 2)
         mixing = np.ascontiguousarray(coefficients.transpose(2, 1, 0), target.dtype)
@@ -449,4 +454,4 @@ def column(values: Array, like: Tensor) -> Tensor:
     """One number a network, ``[..., net]``, to go with ``[..., net, unit]``."""
     kind = np.float32 if like.dtype == torch.float32 else np.float64
     held = torch.from_numpy(np.ascontiguousarray(values, kind)[..., None])
-    return held if like.device.type == "cpu" else held.to(like.device)
+    return held if on_host(like) else held.to(like.device)
