@@ -335,9 +335,10 @@ def factorise(
 ) -> Factor:
     """Orthonormal basis and coordinates of some columns, each exact relative to its own size.
 
-    From inner products where no column is nearly dependent on earlier ones. Else by Gram-Schmidt,
-    run twice, which is enough for orthogonality to rounding: what the second run takes half away of
-    lies in the span of the earlier ones and counts as zero. Beyond ``FEW`` columns by Householder.
+    From inner products (Cholesky) where no column is nearly dependent on earlier ones. Else by
+    Gram-Schmidt, run twice, which is enough for orthogonality to rounding: what the second run
+    takes half away of lies in the span of the earlier ones and counts as zero. Or by Householder,
+    for more than ``FEW`` columns.
 
     Args:
         columns: ``[column, net, unit]``.
@@ -345,18 +346,20 @@ def factorise(
         name: of its place there.
         extra: values at one more unit, ``[column, net]``.
     """
-    if columns.shape[0] > FEW:
-        return _householder(columns, extra)
+    many = columns.shape[0] > FEW
+    if columns.shape[0] > columns.shape[2]:
+        return _householder(columns, extra) if many else _gram_schmidt(columns, space, name, extra)
     products = gram(columns)
     if extra is not None:
         products += extra[:, None] * extra
     squares = products.reshape(len(products) ** 2, -1)[:: len(products) + 1]
     low, high = squares.min(), squares.max()
     if low > 0:
-        triangular = _cholesky(products, squares, INDEPENDENT[columns.dtype])
+        cholesky = _cholesky_of_many if many else _cholesky
+        triangular = cholesky(products, squares, INDEPENDENT[columns.dtype])
         if triangular is not None:
             return Factor(columns, extra, triangular, None, squares, low, high)
-    return _gram_schmidt(columns, space, name, extra)
+    return _householder(columns, extra) if many else _gram_schmidt(columns, space, name, extra)
 
 
 def _cholesky(products: Array, squares: Array, least: float) -> Array | None:
@@ -382,8 +385,24 @@ def _cholesky(products: Array, squares: Array, least: float) -> Array | None:
     return result
 
 
+def _cholesky_of_many(products: Array, squares: Array, least: float) -> Array | None:
+    """The same by LAPACK."""
+    matrices = torch.from_numpy(np.ascontiguousarray(products.transpose(2, 0, 1)))
+    lower, failed = torch.linalg.cholesky_ex(matrices)
+    if failed.any():
+        return None
+    result = np.ascontiguousarray(lower.numpy().transpose(2, 1, 0))
+    pivots = np.square(np.diagonal(result)).T
+    return result if (pivots > least * squares).all() else None
+
+
 def _inverse(upper: Array) -> Array:
     """Of upper triangular matrices ``[row, column, net]``."""
+    if len(upper) > FEW:
+        matrices = torch.from_numpy(np.ascontiguousarray(upper.transpose(2, 0, 1)))
+        unit = torch.eye(len(upper), dtype=matrices.dtype)
+        inverses = torch.linalg.solve_triangular(matrices, unit, upper=True)
+        return np.ascontiguousarray(inverses.numpy().transpose(1, 2, 0))
     result = np.zeros_like(upper)
     for k in range(len(upper)):
         result[k, k] = 1 / upper[k, k]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from depthscale.finite.architecture import Architecture, Carried, Trace
 from depthscale.finite.columns import Array
@@ -95,48 +96,52 @@ class Watch:
             "delta_aa": delta.squares(),
             "delta_eps": delta.misalignments(self.pairs),
         }
-        deltas = above.products()
-        signals = below.products() - np.array(trace.bias)[:, None, None] ** 2
-        diagonal = np.arange(signals.shape[1])
-        signals[:, diagonal, diagonal] = np.maximum(signals[:, diagonal, diagonal], 0.0)
-        gradients = deltas * signals
-        log = 2 * (above.log + below.log)[:, None, None]
-        sign, size = signed_log(gradients)
+        first, second = self._ends
+        inputs = len(trace.chain)
+        cells = np.r_[:inputs, first], np.r_[:inputs, second]  # every input, then the pairs
+        deltas = above.products(*cells)
+        signals = below.products(*cells) - np.array(trace.bias)[:, None] ** 2
+        np.maximum(signals[:, :inputs], 0.0, out=signals[:, :inputs])
+        log = 2 * (above.log + below.log)[:, None]
+        sign, size = signed_log(deltas * signals)
         size += log
-        found["grad_aa"] = _by_net(sign[:, diagonal, diagonal], size[:, diagonal, diagonal])
-        found["grad_ab"] = _by_net(*self._of_pairs(sign, size))
-        norms = np.sqrt(np.einsum("laar->lar", deltas) * np.einsum("laar->lar", signals))
+        found["grad_aa"] = _by_net(sign[:, :inputs], size[:, :inputs])
+        found["grad_ab"] = _by_net(sign[:, inputs:], size[:, inputs:])
+        norms = np.sqrt(deltas[:, :inputs] * signals[:, :inputs])
         with np.errstate(divide="ignore", invalid="ignore"):
-            cosines = gradients / (norms[:, :, None] * norms[:, None])
-        found["grad_cos"] = _by_net(*self._of_pairs(*signed_log(cosines)))
+            cosines = deltas[:, inputs:] * signals[:, inputs:]
+            cosines /= norms[:, first] * norms[:, second]
+        found["grad_cos"] = _by_net(*signed_log(cosines))
         if self.absolute:
-            sums = np.array(trace.delta_abs[::-1]) * np.array(trace.x_abs)
+            sums = np.array([d[first, second] for d in trace.delta_abs[::-1]])
+            sums *= np.array([x[first, second] for x in trace.x_abs])
             sign_abs, size_abs = signed_log(sums)
-            found["grad_ab_abs"] = _by_net(*self._of_pairs(sign_abs, size_abs + log))
+            found["grad_ab_abs"] = _by_net(sign_abs, size_abs + log)
         if self.tangent:
             layers = architecture.layers
             fan = np.array(
                 [y.sigma_w**2 / n for y, n in zip(layers, architecture.widths, strict=False)]
             )
             bias = np.array([layer.sigma_b**2 for layer in layers])
-            signals *= np.exp(2 * below.log)[:, None, None]
-            parts = deltas * (fan[:, None, None, None] * signals + bias[:, None, None, None])
-            kernel, top = _scaled_sum(parts, 2 * above.log)
-            sign, size = signed_log(kernel)
-            size += top
-            found["ntk_aa"] = _by_net(*(v[diagonal, diagonal][None] for v in (sign, size)))
-            found["ntk_ab"] = _by_net(*self._of_pairs(sign[None], size[None]))
+            signals *= np.exp(2 * below.log)[:, None]
+            parts = deltas * (fan[:, None, None] * signals + bias[:, None, None])
+            sign, size = (v[None] for v in _scaled_sum(parts, 2 * above.log))
+            found["ntk_aa"] = _by_net(sign[:, :inputs], size[:, :inputs])
+            found["ntk_ab"] = _by_net(sign[:, inputs:], size[:, inputs:])
         return found
 
-    def _of_pairs(self, *values: Array) -> list[Array]:
+    @property
+    def _ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First and second inputs of the pairs."""
         first, second = np.array(self.pairs, dtype=int).reshape(-1, 2).T
-        return [v[:, first, second] for v in values]
+        return first, second
 
 
-def _scaled_sum(parts: Array, log: Array) -> tuple[Array, Array]:
-    """``sum_l parts_l exp(log_l)`` as a factor and the logarithm of a scale, ``[net]``."""
+def _scaled_sum(parts: Array, log: Array) -> Signed:
+    """``sum_l parts_l exp(log_l)`` of ``parts [layer, cell, net]``, as sign and logarithm."""
     top = log.max(axis=0)
-    return np.einsum("labr,lr->abr", parts, np.exp(log - top)), top
+    sign, size = signed_log(np.einsum("lcr,lr->cr", parts, np.exp(log - top)))
+    return sign, size + top
 
 
 class _Family:
@@ -161,8 +166,9 @@ class _Family:
         # [layer, direction, copy, column, net] -> [layer, direction of any copy, column, net]
         split = stacked.reshape(layers, directions, columns // inputs, inputs, nets)
         self.columns = split.reshape(layers, -1, inputs, nets)
-        self.sums = trace.chain.sums
-        self.vectors = np.einsum("ljkr,kv->ljvr", self.columns, self.sums)
+        self.chain = trace.chain
+        vectors = self.chain.recast(self.columns, self.chain.apart)
+        self.vectors = vectors[:, :, self.chain.places]
         self.log = np.array(log)
 
     def squares(self, log_units: Array | float = 0.0) -> Signed:
@@ -171,15 +177,20 @@ class _Family:
         size += 2 * self.log[:, None] - np.asarray(log_units).reshape(-1, 1, 1)
         return _by_net(sign, size)
 
-    def products(self) -> Array:
-        """Inner products ``[layer, vector, vector, net]``, without the scale."""
-        return np.asarray(np.einsum("ljar,ljbr->labr", self.vectors, self.vectors))
+    def products(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> Array:
+        """Inner products of pairs of vectors, ``[layer, pair, net]``, without the scale."""
+        left, right = self.vectors[:, :, first], self.vectors[:, :, second]
+        return np.asarray((left * right).sum(1))
 
     def _differences(self, pairs: Sequence[tuple[int, int]]) -> Array:
         """``second - first``, summed along the chain: exact for a vector and its parent."""
-        first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
-        path = self.sums[:, second] - self.sums[:, first]
-        return np.asarray(np.einsum("ljkr,kp->ljpr", self.columns, path))
+        result = np.zeros((*self.columns.shape[:2], len(pairs), self.columns.shape[-1]))
+        sums = self.chain.sums
+        for k, (first, second) in enumerate(pairs):
+            path = sums[:, second] - sums[:, first]
+            for column in np.flatnonzero(path):
+                result[:, :, k] += path[column] * self.columns[:, :, column]
+        return result
 
     def separations(self, pairs: Sequence[tuple[int, int]], log_units: Array) -> Signed:
         """``|v_a - v_b|^2/n``."""
