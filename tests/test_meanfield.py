@@ -177,6 +177,53 @@ def test_scaling_of_a_homogeneous_activation(scale, weight, drop, eps):
     assert other[0] == pytest.approx(scale * one[0], rel=1e-12)
 
 
+LENGTHS = np.geomspace(1e-200, 1e200, 9)
+
+
+@pytest.mark.parametrize("skip", [0.0, 0.7])
+@pytest.mark.parametrize("masks", ["independent", "shared", "clean", "weights", "layers"])
+@pytest.mark.parametrize("name", ["relu", "identity", "abs", "leaky_relu(0.1)"])
+def test_scaling_law_holds_over_four_hundred_decades(name, masks, skip):
+    """``q_i -> s_i q_i`` multiplies ``q_i'`` by ``s_i``, whatever the other length is.
+
+    ``q' = [skip^2 + sigma_w^2 E D^2 E phi(z)^2] q``; ``eps'`` and its slope stay as they are.
+    """
+    masks = {"weights": "dropconnect"}.get(masks, masks)
+    field = MeanField(name, 1.3, 0.0, 0.2, masks, skip=skip)
+    q1, q2, eps = (x.ravel() for x in np.meshgrid(LENGTHS, LENGTHS, [1e-12, 0.3, 1.7]))
+    next1, next2, after = field.pair_map(q1, q2, eps)
+    one1, one2, unit = field.pair_map(1.0, 1.0, eps)
+    assert next1 == pytest.approx(one1 * q1, rel=1e-14)
+    assert next2 == pytest.approx(one2 * q2, rel=1e-14)
+    assert np.all(after == unit)
+    assert np.all(field.gap_slope(q1, q2, eps) == field.gap_slope(1.0, 1.0, eps))
+
+
+@pytest.mark.parametrize("sigma_b", [0.0, 0.1])
+def test_far_lengths_are_those_of_the_limits_of_an_activation(sigma_b):
+    """Without the shortcut for scale-free ones: what bends at 1 is linear, or a jump, afar."""
+    eps = np.geomspace(1e-6, 1.0, 5)
+    relu = MeanField("relu", 1.0).gap_map(eps)
+    for q in (1e120, 1e200, 1e290):
+        assert MeanField("gelu", 1.0, sigma_b).gap_map(eps, q) == pytest.approx(relu, rel=1e-12)
+        jump = 2 / math.pi * 2 * np.arcsin(np.sqrt(eps / 2))  # 1 - E[sign u sign v]
+        if not sigma_b:
+            assert MeanField("erf", 1.0).gap_map(eps, q) == pytest.approx(jump, rel=1e-12)
+    for q in (1e-120, 1e-200, 1e-290):
+        for name in ("tanh", "erf", "sin"):
+            assert MeanField(name, 1.0).gap_map(eps, q) == pytest.approx(eps, rel=1e-12)
+        assert MeanField("relu", 1.0).kernel.gap(q, eps) / q == pytest.approx(relu / 2, rel=1e-13)
+
+
+def test_a_pair_is_followed_through_five_hundred_decades():
+    field = MeanField("relu", 1e3, drop=0.1)
+    path = propagate([field] * 80, 1e-240, 1e-200, 0.5)
+    growth = math.log(1e6 / 2 / 0.9)
+    assert np.log(path.q1) == pytest.approx(math.log(1e-240) + growth * np.arange(81), rel=1e-12)
+    near = propagate([MeanField("relu", 1.0, drop=0.1)] * 80, 1.0, 1.0, 0.5)
+    assert path.eps == pytest.approx(near.eps, rel=1e-13)
+
+
 @given(
     q=st.floats(0.01, 100),
     eps=st.floats(1e-10, 1.9),

@@ -279,10 +279,7 @@ def _levelled(state: _State) -> _State:
 
 def _next(layer: MeanField, state: _State) -> _State:
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
-        q1, q2, eps = (float(x) for x in layer.pair_map(*state))
-        if layer.sigma_b == 0 and layer.activation.degree is not None:
-            eps = float(layer.pair_map(1.0, 1.0, state.eps)[2])
-    return _State(q1, q2, eps)
+        return _State(*(float(x) for x in layer.pair_map(*state)))
 
 
 class _Units(NamedTuple):

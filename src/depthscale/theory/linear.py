@@ -298,7 +298,7 @@ class _State(NamedTuple):
 
 
 def _start(q1: float, q2: float, eps: float, n: int, start: str) -> _State:
-    cross = math.sqrt(q1 * q2) * (1 - eps)
+    cross = math.sqrt(q1) * math.sqrt(q2) * (1 - eps)
     gram = n * np.array([[q1, cross], [cross, q2]])
     square = np.einsum("ij,km->ijkm", gram, gram)
     if start == "pinned":  # a unit sees a random direction: E[o_a o_b o_c o_d] ~ 1/(n (n + 2))

@@ -153,22 +153,43 @@ class MeanField:
         Computed without subtracting nearly equal numbers when the lengths are equal:
         ``eps' = [sigma_w^2 (x G + sum_i (s_i - x) E phi_i^2/2) - (sqrt q1' - sqrt q2')^2/2]
         / sqrt(q1' q2')`` with the gap ``G`` and the noise moments ``s_1, s_2, x``; a residual
-        branch adds ``skip^2 E(u - v)^2/2``, noise on the bias its own excess.
+        branch adds ``skip^2 E(u - v)^2/2``, noise on the bias its own excess. Where lengths have
+        no influence on ``eps'`` (a scale-free activation without bias) they may differ as they
+        like.
         """
         q1, q2, eps = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (q1, q2, eps)))
+        return *self._next_lengths(q1, q2), self._next_gap(*self._unscaled(q1, q2), eps)
+
+    def _next_lengths(self, q1: Array, q2: Array) -> tuple[Array, Array]:
+        on, bias_on = self.moments, self._bias_moments
+        return (
+            self._next_length(q1, on.first, bias_on.first),
+            self._next_length(q2, on.second, bias_on.second),
+        )
+
+    def _next_gap(self, q1: Array, q2: Array, eps: Array) -> Array:
         on, bias_on = self.moments, self._bias_moments
         v1, v2 = self.kernel.second_moment(q1), self.kernel.second_moment(q2)
-        next1 = self._next_length(q1, on.first, bias_on.first)
-        next2 = self._next_length(q2, on.second, bias_on.second)
         apart = on.cross * self.kernel.gap(q1, eps, q2)
         apart += (on.first_excess * v1 + on.second_excess * v2) / 2
         apart *= self.sigma_w**2
         apart += self.sigma_b**2 * (bias_on.first_excess + bias_on.second_excess) / 2
         if self.skip:
-            kept = (np.sqrt(q1) - np.sqrt(q2)) ** 2 / 2 + np.sqrt(q1 * q2) * eps
+            kept = (np.sqrt(q1) - np.sqrt(q2)) ** 2 / 2 + np.sqrt(q1) * np.sqrt(q2) * eps
             apart += self.skip**2 * kept
-        lengths = (np.sqrt(next1) - np.sqrt(next2)) ** 2 / 2
-        return next1, next2, np.clip((apart - lengths) / np.sqrt(next1 * next2), 0.0, 2.0)
+        root1, root2 = (np.sqrt(q) for q in self._next_lengths(q1, q2))
+        eps = (apart - (root1 - root2) ** 2 / 2) / (root1 * root2)
+        return np.asarray(np.clip(eps, 0.0, 2.0))
+
+    def _unscaled(self, q1: Array, q2: Array) -> tuple[Array, Array]:
+        """Lengths that give the same ``eps'``: 1 for a homogeneous map, whatever they are.
+
+        There equal ones cancel nothing, and their powers stay within float64.
+        """
+        degree = self.activation.degree
+        if self.sigma_b == 0 and degree is not None and (degree == 1 or not self.skip):
+            return np.ones_like(q1), np.ones_like(q2)
+        return q1, q2
 
     def gap_map(self, eps: ArrayLike, q: ArrayLike | None = None) -> Array:
         """``eps'`` of a pair of equal length: at ``q`` if given, else at the network's own length.
@@ -184,10 +205,9 @@ class MeanField:
 
     def gap_slope(self, q1: ArrayLike, q2: ArrayLike, eps: ArrayLike) -> Array:
         """``d eps'/d eps = (skip^2 + sigma_w^2 x E[phi' phi']) sqrt(q1 q2/(q1' q2'))``."""
-        q1, q2 = np.asarray(q1, dtype=float), np.asarray(q2, dtype=float)
-        next1 = self._next_length(q1, self.moments.first, self._bias_moments.first)
-        next2 = self._next_length(q2, self.moments.second, self._bias_moments.second)
-        ratio = np.sqrt(q1 * q2 / (next1 * next2))
+        q1, q2 = self._unscaled(np.asarray(q1, dtype=float), np.asarray(q2, dtype=float))
+        next1, next2 = self._next_lengths(q1, q2)
+        ratio = np.sqrt(q1 / next1) * np.sqrt(q2 / next2)
         return np.asarray(self.gradient_pair_factor_at(q1, eps, q2) * ratio)
 
     def gradient_factor_at(self, q: ArrayLike) -> Array:
@@ -387,7 +407,7 @@ class MeanField:
             return replace(free, amplitude=clean * float(free.amplitude))
         if settled[0] != settled[1]:
             second = replace(self, drop=0.0, masks="independent").length_map(settled[1])
-            lengths = math.sqrt(settled[0] * float(second))
+            lengths = math.sqrt(settled[0]) * math.sqrt(float(second))
             weight = self.sigma_w**2 * self.moments.cross / lengths
             return classify_unequal(self.kernel, *settled, weight)
         family = "scale-free" if self.scale_free else "stable"
