@@ -620,7 +620,7 @@ def test_noise_floor_of_sampled_networks(field):
     """120 networks, 20 layers far below the loss (their mean counts as one number): a standard
     error of some 2 %, 4 of them allowed and 3 floor^2 for the next order."""
     width, depth, lowest = 256, 60, 20
-    floor, pair = noise_floor(field, width), (*field._settled, field.eps)
+    floor, pair = noise_floor(field, width), (*field.settled, field.eps)
     runs = conditional_networks(3, [field] * depth, [width] * (depth + 1), pair, "linear", 120)
     squares = np.mean(runs.cosine[:lowest] ** 2, axis=0)
     error = squares.std() / math.sqrt(120)
@@ -723,7 +723,7 @@ def test_spread_and_shift_of_sampled_networks(field):
     .001(6) for tanh at n = 100, measured with control variates. Untied weights are excluded."""
     width, nets, low, high = 64, 1000, 10, 110
     rate, hops = log_normal_rate(field), high - low
-    pair = (*field._settled, 1.0)
+    pair = (*field.settled, 1.0)
     runs = conditional_networks(4, [field] * 120, [width] * 121, pair, "linear", nets)
     logs = np.log(runs.products[0, low] / runs.products[0, high])
     variance = logs.var() * width / hops

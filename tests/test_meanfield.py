@@ -104,7 +104,7 @@ def test_relu_map_is_the_arc_cosine_kernel():
 @pytest.mark.parametrize("field", FIELD, ids=repr)
 def test_fixed_points_are_fixed_and_slopes_are_slopes(field):
     """Central differences of the maps themselves; truncation and rounding stay below 1e-6."""
-    q1, q2 = field._settled
+    q1, q2 = field.settled
     assert field.length_map(q1) == pytest.approx(q1, rel=1e-12)
     after = field.pair_map(q1, q2, field.eps)
     assert after[2] == pytest.approx(field.eps, rel=1e-10, abs=1e-15)
@@ -128,7 +128,7 @@ def test_field_is_the_map_at_alignment(field):
         assert field.dropout_field == pytest.approx(expected, rel=1e-9, abs=1e-16)
     else:
         # masked against clean: cov/sqrt(q1' q2') with the two second moments
-        q1, q2 = field._settled
+        q1, q2 = field.settled
         assert field.dropout_field == pytest.approx(
             1 - _cross(field, q1, q2) / math.sqrt(q1 * q2), rel=1e-9
         )
@@ -392,7 +392,7 @@ def test_scale_free_masked_against_clean_is_a_ratio_map():
 def test_amplitude_of_masked_against_clean(name, kappa):
     """From the map itself: (h + chi eps - eps')/eps^kappa at small eps."""
     field = MeanField(name, 1.1, 0.3, 0.1, "clean")
-    lengths, eps = field._settled, 1e-5
+    lengths, eps = field.settled, 1e-5
     bend = field.dropout_field + field.chi * eps - float(field.pair_map(*lengths, eps)[2])
     assert field.universality.kappa == kappa
     assert bend / eps**kappa == pytest.approx(field.universality.amplitude, rel=1e-2)

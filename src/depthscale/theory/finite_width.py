@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from depthscale.answers import InputError, Undefined
-from depthscale.theory.gaussian import REACH, Array, _close_difference, _Pairs
+from depthscale.theory.gaussian import Array, PairRule
 from depthscale.theory.linear import checked, draws
 from depthscale.theory.meanfield import MeanField
 
@@ -294,32 +294,20 @@ class _Units(NamedTuple):
 
 
 def _units(layer: MeanField, state: _State, after: _State) -> _Units:
-    phi, shape = layer.activation, layer.activation.shape
-    pairs = _Pairs.of(*state)
-    ((index, layout),) = pairs.layouts(shape, swappable=False)
-    u, v, weight, half = pairs.points(index, layout, shape)
-    sigma, alpha, beta = float(pairs.sigma1[0]), float(pairs.alpha[0]), float(pairs.beta[0])
-    along = np.broadcast_to(half / (sigma * beta), u.shape)
-    across = (u - half) / (sigma * alpha)
-    s, t = (across, along) if layout.sign > 0 else (along, across)
-    spread = REACH * sigma * beta
-    close = state.q1 == state.q2 and layout.sign > 0
-    if close and spread < 5e-3 * min(shape.scale, sigma):
-        apart = _close_difference(phi.function, phi.slope, u, v, half, shape)
-    else:
-        apart = phi.function(u) - phi.function(v)
-    both = phi.function(u) + phi.function(v)
+    phi = layer.activation
+    rule = PairRule.of(*state, phi.shape)
+    apart = rule.difference(phi.function, phi.slope)
+    both = phi.function(rule.u) + phi.function(rule.v)
     one, other = (layer.sigma_w / math.sqrt(q) for q in (after.q1, after.q2))
     mean, lag = (one + other) / 2, (one - other) / 2
     total, gap = (mean * both + lag * apart) / 2, (mean * apart + lag * both) / 2
     noise = draws(layer)
     level, shift = noise.mean[:, None], noise.half[:, None]
     eps = min(max(after.eps, _EQUAL**1.1), _OPPOSITE)
-    total, gap = total.ravel(), gap.ravel()
     return _Units(
-        weight.ravel(),
-        s.ravel(),
-        t.ravel(),
+        rule.weight,
+        rule.s,
+        rule.t,
         noise.weight,
         (level * total + shift * gap) / math.sqrt(1 - eps / 2),
         (level * gap + shift * total) / math.sqrt(eps / 2),

@@ -198,7 +198,7 @@ class MeanField:
         """
         if q is not None:
             return self.pair_map(q, q, eps)[2]
-        lengths = self._settled
+        lengths = self.settled
         if isinstance(lengths, Undefined):
             raise InputError(f"gap_map without q needs a settled length: {lengths.reason}")
         return self.pair_map(*lengths, eps)[2]
@@ -266,8 +266,12 @@ class MeanField:
         )
 
     @cached_property
-    def _settled(self) -> tuple[float, float] | Undefined:
-        """Lengths of the two members of a pair; ``start`` stands for any when scale-free."""
+    def settled(self) -> tuple[float, float] | Undefined:
+        """Lengths ``(q1*, q2*)`` of the two members of a pair, ``q_i'(q_i*) = q_i*``.
+
+        They differ only where the noise does (``masks="clean"``). ``start`` stands for any length
+        of a scale-free network; ``Undefined`` with the reason where there is none.
+        """
         first = self._reached
         if isinstance(first, Undefined):
             return (self.start, self.start) if self.scale_free else first
@@ -290,7 +294,7 @@ class MeanField:
 
         For a scale-free network the slope of the ratio map, ``rho`` for independent masks.
         """
-        settled = self._settled
+        settled = self.settled
         return settled if isinstance(settled, Undefined) else float(self.gap_slope(*settled, 0.0))
 
     @property
@@ -305,7 +309,7 @@ class MeanField:
 
         ``drop (1 - sigma_b^2/q)`` for independent masks, ``1 - overlap`` of that for others.
         """
-        settled = self._settled
+        settled = self.settled
         return settled if isinstance(settled, Undefined) else float(self.pair_map(*settled, 0.0)[2])
 
     @cached_property
@@ -318,7 +322,7 @@ class MeanField:
         """
         from scipy.optimize import brentq
 
-        settled = self._settled
+        settled = self.settled
         if isinstance(settled, Undefined):
             return settled
         field, detuning = float(self.dropout_field), float(self.chi) - 1
@@ -346,7 +350,7 @@ class MeanField:
     @cached_property
     def curvature_weight(self) -> float:
         """``sigma_w^2 x/q'``: what a deficit of the gap is multiplied with in the map."""
-        q = self._settled
+        q = self.settled
         if isinstance(q, Undefined):
             raise InputError(f"the map near alignment needs a settled length: {q.reason}")
         return self.sigma_w**2 * self.moments.cross / float(self.length_map(q[0]))
@@ -356,13 +360,13 @@ class MeanField:
     @property
     def gradient_factor(self) -> Quantity:
         """``sigma_w^2 E[phi'^2]/rho`` at the settled length, chi_1 of 1912.09132."""
-        q = self._settled
+        q = self.settled
         return q if isinstance(q, Undefined) else float(self.gradient_factor_at(q[0]))
 
     @cached_property
     def depth_scale(self) -> DepthScale:
         """Depth scales at the fixed point, in layers."""
-        settled, eps = self._settled, self.eps
+        settled, eps = self.settled, self.eps
         if isinstance(settled, Undefined) or isinstance(eps, Undefined):
             why = settled if isinstance(settled, Undefined) else eps
             assert isinstance(why, Undefined)
@@ -393,7 +397,7 @@ class MeanField:
     @cached_property
     def universality(self) -> UniversalityClass:
         """Singularity, exponent and amplitude of the map near alignment."""
-        settled = self._settled
+        settled = self.settled
         name, kappa = map_singularity(self.activation)
         if self.activation.why_no_theory:
             why = Undefined(self.activation.why_no_theory)
@@ -426,7 +430,7 @@ class MeanField:
         InputError
             Where the lengths do not settle, differ, or the map is linear.
         """
-        settled = self._settled
+        settled = self.settled
         if isinstance(settled, Undefined):
             raise InputError(f"the scaling law needs a settled length: {settled.reason}")
         if not self.noise.alike and self.drop > 0:
@@ -478,11 +482,11 @@ class MeanField:
                 f"drop has {len(rates)} rates; expected one, or {depth} for {depth} layers"
             )
         if q0 is None:
-            if isinstance(self._settled, Undefined):
+            if isinstance(self.settled, Undefined):
                 raise InputError(
-                    f"give q0: there is no settled length to start from ({self._settled.reason})"
+                    f"give q0: there is no settled length to start from ({self.settled.reason})"
                 )
-            q0 = self._settled
+            q0 = self.settled
         q1, q2 = (as_number("q0", q) for q in (q0 if isinstance(q0, tuple) else (q0, q0)))
         by_rate = {rate: replace(self, drop=float(rate)) for rate in set(rates)}
         return propagate([by_rate[rate] for rate in rates], q1, q2, eps0)
