@@ -10,7 +10,7 @@ import numpy as np
 
 from depthscale.finite.columns import Array
 from depthscale.finite.passes import Architecture, Trace
-from depthscale.finite.streaming import signed_log
+from depthscale.finite.signed import signed_log
 
 Signed = tuple[Array, Array]
 
