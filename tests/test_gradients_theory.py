@@ -581,10 +581,6 @@ def test_to_xarray_and_print():
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"layers": []}, "no layers"),
-        ({"widths": [9, 9]}, "2 widths for 3 hops"),
-        ({"widths": [9, 9, 9, 0]}, "holds 0"),
-        ({"widths": [9, 9, 9, 2.5]}, "2.5"),
         ({"loss": "hinge"}, "quadratic, readout, linear"),
         ({"eps": 2.1}, "eps"),
         ({"q1": 0.0}, "q > 0"),
