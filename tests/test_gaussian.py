@@ -144,6 +144,28 @@ def test_one_pair_rule_has_the_normals_and_the_gap(name, q1, q2, eps):
     assert square == pytest.approx(float(expected), rel=1e-10)
 
 
+@pytest.mark.parametrize("name", ["tanh", "erf", "gelu", "sin", "relu", "leaky_relu(0.1)", "abs"])
+def test_products_of_a_short_and_a_long_signal(name):
+    """``u -> 0``: ``E[f(u) f(v)]`` is that of the slopes at 0, relative to ``sqrt(q1 q2)``.
+
+    With ``u = sqrt(q1) z``, ``E[f(u) f(v)] -> sqrt(q1) E[(a max(z, 0) - b max(-z, 0)) f(v)]``,
+    ``a, b`` the slopes above and below 0.
+    """
+    phi = activation(name)
+    below, above = phi.derivative(np.nextafter(0.0, [-1.0, 1.0]))
+    eps = np.array([0.1, 0.7, 1.6])
+    broken = Shape(tuple({*phi.shape.breaks, 0.0}), phi.shape.scale, phi.shape.centres)
+
+    def linear(u, v):
+        return (above * np.maximum(u, 0) - below * np.maximum(-u, 0)) * phi.function(v)
+
+    for q1, q2 in ((1e-24, 1.5), (1e-200, 1.5), (1e-200, 0.01)):
+        limit = pair_expectation(linear, 1.0, q2, eps, broken)
+        found = Kernel(phi).pair_moment(q1, eps, q2) / np.sqrt(q1)
+        assert found == pytest.approx(limit, rel=1e-9)
+        assert Kernel(phi).pair_moment(q2, eps, q1) == pytest.approx(found * np.sqrt(q1), rel=1e-9)
+
+
 @pytest.mark.parametrize("name", ["gelu", "hardtanh", "elu", "softsign"])
 def test_gap_stays_relative_far_below_double_precision_of_the_correlation(name):
     """eps = 1e-30 could not even be formed as 1 - c. Leading orders: q eps E[f'^2], and for a kink

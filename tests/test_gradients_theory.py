@@ -554,6 +554,20 @@ def test_depths_beyond_float64(loss):
     assert "e+" in str(theory)
 
 
+@pytest.mark.parametrize("skip", [0.0, 0.5])
+@pytest.mark.parametrize(("loss", "power"), [("quadratic", 1), ("readout", 0), ("linear", 0)])
+def test_lengths_of_scale_free_networks_are_factors(loss, power, skip):
+    """``G_ij`` has the signals of both, ``sqrt(q_i q_j)``, and through the loss their deltas."""
+    layers, widths = [MeanField("relu", 1.3, 0.0, 0.1, skip=skip)] * 4, [50] * 5
+    near = predict_gradients(layers, widths, eps=0.3, loss=loss)
+    for q1, q2 in ((1e-140, 1e140), (1e200, 1e200), (1e-200, 1e200)):
+        far = predict_gradients(layers, widths, q1=q1, q2=q2, eps=0.3, loss=loss)
+        a, b = math.log(q1), math.log(q2)
+        shift = (1 + power) * np.array([[a], [b], [(a + b) / 2]])
+        assert far.log_grad - shift == pytest.approx(near.log_grad, abs=1e-9)
+        assert far.cosine == pytest.approx(near.cosine, rel=1e-10)
+
+
 def test_signs():
     """Opposite inputs of an odd network have opposite gradients and equal weight gradients."""
     theory = predict_gradients([MeanField("tanh", 1.5)] * 3, [9] * 4, eps=2.0)
