@@ -1,6 +1,7 @@
 """Maps, fixed points and depth scales: closed forms, published values, invariances."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -213,6 +214,19 @@ def test_far_lengths_are_those_of_the_limits_of_an_activation(sigma_b):
         for name in ("tanh", "erf", "sin"):
             assert MeanField(name, 1.0).gap_map(eps, q) == pytest.approx(eps, rel=1e-12)
         assert MeanField("relu", 1.0).kernel.gap(q, eps) / q == pytest.approx(relu / 2, rel=1e-13)
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu", "identity", "elu", "relu_squared"])
+@pytest.mark.parametrize("sigma_b", [0.0, 1.0])
+def test_a_pair_is_followed_up_to_the_end_of_float64(name, sigma_b):
+    """Up to the last layer that is given all is sound; then the error says which one was next."""
+    field, start = MeanField(name, 1.7, sigma_b, 0.1), (1e306, 1e305, 0.5)
+    with pytest.raises(InputError, match="at layer") as caught:
+        propagate([field] * 100, *start)
+    depth = int(re.search(r"at layer (\d+)", str(caught.value))[1]) - 1
+    path = propagate([field] * depth, *start)
+    assert np.all((path.eps >= 0) & (path.eps < 1))
+    assert np.all(np.isfinite(path.gradient_pair_factor))
 
 
 def test_a_pair_is_followed_through_five_hundred_decades():

@@ -179,7 +179,7 @@ class MeanField:
             apart += self.skip**2 * kept
         root1, root2 = (np.sqrt(q) for q in self._next_lengths(q1, q2))
         eps = (apart - (root1 - root2) ** 2 / 2) / (root1 * root2)
-        return np.asarray(np.clip(eps, 0.0, 2.0))
+        return np.where(np.isfinite(eps), np.clip(eps, 0.0, 2.0), np.nan)
 
     def _unscaled(self, q1: Array, q2: Array) -> tuple[Array, Array]:
         """Lengths that give the same ``eps'``: 1 for a homogeneous map, whatever they are.
@@ -527,9 +527,9 @@ def propagate(
     states, single, pair = [state], [], []
     for depth, layer in enumerate(layers, start=1):
         a, b, e = state
-        single.append(layer.gradient_factor_at(a))
-        pair.append(layer.gradient_pair_factor_at(a, e, b))
         with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+            single.append(layer.gradient_factor_at(a))
+            pair.append(layer.gradient_pair_factor_at(a, e, b))
             state = layer.pair_map(a, b, e)
         if not all(np.all(np.isfinite(x)) for x in state) or np.any(state[0] <= 0):
             raise InputError(

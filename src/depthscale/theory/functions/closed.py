@@ -85,7 +85,8 @@ class TwoSlopes:
         return np.asarray(aligned + self._square * (np.sqrt(q1) - np.sqrt(q2)) ** 2 / 2)
 
     def slope_gap(self, q1: Array, q2: Array, eps: Array) -> Array:
-        return (2 / math.pi) * self._kink * _angle(eps) + 0 * (q1 + q2)
+        shape = np.broadcast_shapes(np.shape(q1), np.shape(q2), np.shape(eps))
+        return np.full(shape, (2 / math.pi) * self._kink * _angle(eps))
 
 
 @dataclass(frozen=True)
