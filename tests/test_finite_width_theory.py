@@ -13,6 +13,7 @@ from scipy.stats import binom
 
 from depthscale.answers import InputError, Undefined
 from depthscale.theory import finite_width as module
+from depthscale.theory.arguments import PairState
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.finite_width import finite_width
 from depthscale.theory.linear import linear_moments
@@ -241,6 +242,18 @@ def test_homogeneous_networks_take_any_lengths_at_any_eps():
     np.testing.assert_allclose(3 * one.q[1], other.q[1], rtol=1e-12)
 
 
+@pytest.mark.parametrize("lengths", [(1e-200, 1e200), (1e200, 1e200), (1e-200, 1e-200)])
+def test_homogeneous_networks_take_lengths_whose_squares_leave_float64(lengths):
+    layers, widths = [MeanField("relu", 1.5, 0.0, 0.1)] * 3, [80] * 4
+    far = finite_width(layers, widths, q1=lengths[0], q2=lengths[1], eps=1e-3)
+    near = finite_width(layers, widths, eps=1e-3)
+    assert far.covariance == pytest.approx(near.covariance, rel=1e-10)
+    assert far.log_eps_mean == pytest.approx(near.log_eps_mean, rel=1e-10)
+    scales = np.log(lengths)[:, None]
+    assert far.log_q_mean - scales == pytest.approx(near.log_q_mean, abs=1e-10)
+    assert np.all(np.isinf(far.q_var[:, 1:]) == (np.array(lengths) > 1e154)[:, None])
+
+
 def test_unequal_lengths_that_settle_do_not_spoil_the_scatter():
     """In the ordered phase q1 - q2 dies out and eps sinks to 1e-15: rates settle to constants."""
     found = finite_width([MeanField("tanh", 1.0, 0.2)] * 120, [100] * 121, q2=2.0, eps=1e-3)
@@ -265,7 +278,7 @@ def test_the_mean_of_one_unit_is_the_map(name, masks):
     """
     layer = MeanField(name, 1.3, 0.2, 0.1, masks)
     for eps in (1e-280, 1e-100, 1e-20, 1e-8, 1e-3, 0.3, 1.0, 1.8):
-        state = module._State(0.9, 0.9 if eps < 0.1 else 1.7, eps)
+        state = PairState(0.9, 0.9 if eps < 0.1 else 1.7, eps)
         after = module._next(layer, state)
         units = module._units(layer, state, after)
         vectors = np.stack([units.sum, units.difference])
@@ -284,7 +297,7 @@ def test_derivatives_are_those_of_the_map(name):
     Steps of 1e-3 in X: central differences err by 1e-6 times higher derivatives of order 10.
     """
     layer = MeanField(name, 1.4, 0.3, 0.2)
-    state = module._State(0.8, 1.3, 0.4)
+    state = PairState(0.8, 1.3, 0.4)
     hop, after = module._hop(layer, state, 1)
 
     def root(q1: float, q2: float, eps: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from depthscale.answers import InputError
 from depthscale.theory.activation import activation
 from depthscale.theory.functions.catalogue import CATALOGUE
-from depthscale.theory.gaussian import Shape, expectation, gap, pair_expectation
+from depthscale.theory.gaussian import PairRule, Shape, expectation, gap, pair_expectation
 from depthscale.theory.kernel import Kernel
 
 # Values of E[f^2], E[f'^2], E[u f f']/q and of the gaps of f and f', computed by other methods in
@@ -122,6 +122,48 @@ def test_pair_expectation_of_a_product_that_is_not_symmetric(q1, q2, eps):
     covariance = np.sqrt(q1 * q2) * (1 - eps)
     value = pair_expectation(lambda u, v: u * v**3, q1, q2, eps)
     assert value == pytest.approx(3 * q2 * covariance, rel=1e-10, abs=1e-10 * np.sqrt(q1 * q2) * q2)
+
+
+@pytest.mark.parametrize("name", ["tanh", "relu", "gelu", "power(0.75)"])
+@pytest.mark.parametrize(("q1", "q2"), [(0.7, 0.7), (1.2, 3.4)])
+@pytest.mark.parametrize("eps", [1e-25, 1e-9, 0.3, 1.0, 1.9])
+def test_one_pair_rule_has_the_normals_and_the_gap(name, q1, q2, eps):
+    """Normal moments (the tails left out are 1e-11 of the fourth), ``u, v``, and the gap."""
+    phi = activation(name)
+    rule = PairRule.of(q1, q2, eps, phi.shape)
+    normal = [1, 0, 1, 0, 3]
+    for i in range(5):
+        for j in range(5):
+            mean = rule.weight @ (rule.s**i * rule.t**j)
+            assert mean == pytest.approx(normal[i] * normal[j], rel=1e-10, abs=1e-10)
+    a, b = np.sqrt(1 - eps / 2) * rule.s, np.sqrt(eps / 2) * rule.t
+    assert rule.u == pytest.approx(np.sqrt(q1) * (a + b), rel=1e-12, abs=1e-13)
+    assert rule.v == pytest.approx(np.sqrt(q2) * (a - b), rel=1e-12, abs=1e-13)
+    square = rule.weight @ rule.difference(phi.function, phi.slope) ** 2 / 2
+    expected = gap(phi.function, q1, eps, phi.shape, q2=q2, derivative=phi.slope)
+    assert square == pytest.approx(float(expected), rel=1e-10)
+
+
+@pytest.mark.parametrize("name", ["tanh", "erf", "gelu", "sin", "relu", "leaky_relu(0.1)", "abs"])
+def test_products_of_a_short_and_a_long_signal(name):
+    """``u -> 0``: ``E[f(u) f(v)]`` is that of the slopes at 0, relative to ``sqrt(q1 q2)``.
+
+    With ``u = sqrt(q1) z``, ``E[f(u) f(v)] -> sqrt(q1) E[(a max(z, 0) - b max(-z, 0)) f(v)]``,
+    ``a, b`` the slopes above and below 0.
+    """
+    phi = activation(name)
+    below, above = phi.derivative(np.nextafter(0.0, [-1.0, 1.0]))
+    eps = np.array([0.1, 0.7, 1.6])
+    broken = Shape(tuple({*phi.shape.breaks, 0.0}), phi.shape.scale, phi.shape.centres)
+
+    def linear(u, v):
+        return (above * np.maximum(u, 0) - below * np.maximum(-u, 0)) * phi.function(v)
+
+    for q1, q2 in ((1e-24, 1.5), (1e-200, 1.5), (1e-200, 0.01)):
+        limit = pair_expectation(linear, 1.0, q2, eps, broken)
+        found = Kernel(phi).pair_moment(q1, eps, q2) / np.sqrt(q1)
+        assert found == pytest.approx(limit, rel=1e-9)
+        assert Kernel(phi).pair_moment(q2, eps, q1) == pytest.approx(found * np.sqrt(q1), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["gelu", "hardtanh", "elu", "softsign"])

@@ -1,6 +1,7 @@
 """Maps, fixed points and depth scales: closed forms, published values, invariances."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_relu_map_is_the_arc_cosine_kernel():
 @pytest.mark.parametrize("field", FIELD, ids=repr)
 def test_fixed_points_are_fixed_and_slopes_are_slopes(field):
     """Central differences of the maps themselves; truncation and rounding stay below 1e-6."""
-    q1, q2 = field._settled
+    q1, q2 = field.settled
     assert field.length_map(q1) == pytest.approx(q1, rel=1e-12)
     after = field.pair_map(q1, q2, field.eps)
     assert after[2] == pytest.approx(field.eps, rel=1e-10, abs=1e-15)
@@ -128,7 +129,7 @@ def test_field_is_the_map_at_alignment(field):
         assert field.dropout_field == pytest.approx(expected, rel=1e-9, abs=1e-16)
     else:
         # masked against clean: cov/sqrt(q1' q2') with the two second moments
-        q1, q2 = field._settled
+        q1, q2 = field.settled
         assert field.dropout_field == pytest.approx(
             1 - _cross(field, q1, q2) / math.sqrt(q1 * q2), rel=1e-9
         )
@@ -175,6 +176,66 @@ def test_scaling_of_a_homogeneous_activation(scale, weight, drop, eps):
     one, other = field.pair_map(1.0, 1.0, eps), field.pair_map(scale, scale, eps)
     assert other[2] == pytest.approx(one[2], rel=1e-9, abs=1e-15)
     assert other[0] == pytest.approx(scale * one[0], rel=1e-12)
+
+
+LENGTHS = np.geomspace(1e-200, 1e200, 9)
+
+
+@pytest.mark.parametrize("skip", [0.0, 0.7])
+@pytest.mark.parametrize("masks", ["independent", "shared", "clean", "weights", "layers"])
+@pytest.mark.parametrize("name", ["relu", "identity", "abs", "leaky_relu(0.1)"])
+def test_scaling_law_holds_over_four_hundred_decades(name, masks, skip):
+    """``q_i -> s_i q_i`` multiplies ``q_i'`` by ``s_i``, whatever the other length is.
+
+    ``q' = [skip^2 + sigma_w^2 E D^2 E phi(z)^2] q``; ``eps'`` and its slope stay as they are.
+    """
+    masks = {"weights": "dropconnect"}.get(masks, masks)
+    field = MeanField(name, 1.3, 0.0, 0.2, masks, skip=skip)
+    q1, q2, eps = (x.ravel() for x in np.meshgrid(LENGTHS, LENGTHS, [1e-12, 0.3, 1.7]))
+    next1, next2, after = field.pair_map(q1, q2, eps)
+    one1, one2, unit = field.pair_map(1.0, 1.0, eps)
+    assert next1 == pytest.approx(one1 * q1, rel=1e-14)
+    assert next2 == pytest.approx(one2 * q2, rel=1e-14)
+    assert np.all(after == unit)
+    assert np.all(field.gap_slope(q1, q2, eps) == field.gap_slope(1.0, 1.0, eps))
+
+
+@pytest.mark.parametrize("sigma_b", [0.0, 0.1])
+def test_far_lengths_are_those_of_the_limits_of_an_activation(sigma_b):
+    """Without the shortcut for scale-free ones: what bends at 1 is linear, or a jump, afar."""
+    eps = np.geomspace(1e-6, 1.0, 5)
+    relu = MeanField("relu", 1.0).gap_map(eps)
+    for q in (1e120, 1e200, 1e290):
+        assert MeanField("gelu", 1.0, sigma_b).gap_map(eps, q) == pytest.approx(relu, rel=1e-12)
+        jump = 2 / math.pi * 2 * np.arcsin(np.sqrt(eps / 2))  # 1 - E[sign u sign v]
+        if not sigma_b:
+            assert MeanField("erf", 1.0).gap_map(eps, q) == pytest.approx(jump, rel=1e-12)
+    for q in (1e-120, 1e-200, 1e-290):
+        for name in ("tanh", "erf", "sin"):
+            assert MeanField(name, 1.0).gap_map(eps, q) == pytest.approx(eps, rel=1e-12)
+        assert MeanField("relu", 1.0).kernel.gap(q, eps) / q == pytest.approx(relu / 2, rel=1e-13)
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu", "identity", "elu", "relu_squared"])
+@pytest.mark.parametrize("sigma_b", [0.0, 1.0])
+def test_a_pair_is_followed_up_to_the_end_of_float64(name, sigma_b):
+    """Up to the last layer that is given all is sound; then the error says which one was next."""
+    field, start = MeanField(name, 1.7, sigma_b, 0.1), (1e306, 1e305, 0.5)
+    with pytest.raises(InputError, match="at layer") as caught:
+        propagate([field] * 100, *start)
+    depth = int(re.search(r"at layer (\d+)", str(caught.value))[1]) - 1
+    path = propagate([field] * depth, *start)
+    assert np.all((path.eps >= 0) & (path.eps < 1))
+    assert np.all(np.isfinite(path.gradient_pair_factor))
+
+
+def test_a_pair_is_followed_through_five_hundred_decades():
+    field = MeanField("relu", 1e3, drop=0.1)
+    path = propagate([field] * 80, 1e-240, 1e-200, 0.5)
+    growth = math.log(1e6 / 2 / 0.9)
+    assert np.log(path.q1) == pytest.approx(math.log(1e-240) + growth * np.arange(81), rel=1e-12)
+    near = propagate([MeanField("relu", 1.0, drop=0.1)] * 80, 1.0, 1.0, 0.5)
+    assert path.eps == pytest.approx(near.eps, rel=1e-13)
 
 
 @given(
@@ -345,7 +406,7 @@ def test_scale_free_masked_against_clean_is_a_ratio_map():
 def test_amplitude_of_masked_against_clean(name, kappa):
     """From the map itself: (h + chi eps - eps')/eps^kappa at small eps."""
     field = MeanField(name, 1.1, 0.3, 0.1, "clean")
-    lengths, eps = field._settled, 1e-5
+    lengths, eps = field.settled, 1e-5
     bend = field.dropout_field + field.chi * eps - float(field.pair_map(*lengths, eps)[2])
     assert field.universality.kappa == kappa
     assert bend / eps**kappa == pytest.approx(field.universality.amplitude, rel=1e-2)

@@ -84,7 +84,7 @@ def _statistics(result: Sampled, name: str, reasons: dict[str, str]) -> dict[str
     """All statistics of one observable, of the first input or pair."""
     import numpy as np
 
-    from depthscale.finite.streaming import plain as as_plain
+    from depthscale.finite.signed import plain as as_plain
 
     moments = result.tally.moments(name)
     found = {key: getattr(moments, key)[0] for key in (*VALUES, *LOGS)}

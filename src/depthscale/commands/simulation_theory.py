@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-LONGEST = (
-    1e150  # of lengths that the pair's map follows to full precision; its inverse is the least
-)
+LONGEST = 1e300  # of lengths that the pair's map follows; its inverse is the least
 FURTHEST = 690.0  # of their logarithm, within float64
 _FAR = "beyond the range of float64"
 _GAUSSIAN = "it is derived for Gaussian weights, not for orthogonal ones"
@@ -83,7 +81,6 @@ def _infinite_width(networks: Ensemble, pair: Pair, reasons: dict[str, str]) -> 
             state = tuple(float(x) for x in layer.pair_map(*state))
         except InputError as error:
             return Undefined(str(error))
-        # The product of two lengths stands under a root.
         if not all(1 / LONGEST < length < LONGEST for length in state[:2]):
             break
         within = abs(scale) < FURTHEST

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from depthscale.finite.architecture import Architecture, Carried, Trace
 from depthscale.finite.columns import Array
 from depthscale.finite.noise import gain
-from depthscale.finite.streaming import signed_log
+from depthscale.finite.signed import signed_log
 
 Signed = tuple[Array, Array]
 

@@ -11,7 +11,7 @@ import numpy as np
 from depthscale.answers import InputError
 from depthscale.finite.columns import Array
 from depthscale.finite.ensemble import Ensemble, Pair
-from depthscale.finite.streaming import plain
+from depthscale.finite.signed import plain
 
 if TYPE_CHECKING:
     import xarray

@@ -11,7 +11,8 @@ import numpy as np
 from depthscale.answers import InputError, Quantity, Undefined
 from depthscale.finite.columns import Array
 from depthscale.finite.observe import OBSERVABLES, Signed
-from depthscale.finite.streaming import Tally, plain
+from depthscale.finite.signed import plain
+from depthscale.finite.streaming import Tally
 
 if TYPE_CHECKING:
     import xarray

@@ -1,89 +1,24 @@
 """Statistics of an ensemble that is sampled block by block and never kept.
 
-Every observable comes as a pair of arrays ``[net, *cell]``: ``sign`` (-1, 0, 1, or NaN where the
-quantity does not exist in that net) and ``log_abs``, the logarithm of its size, because a deep
-chaotic network reaches ``e^5000``. ``Moments`` keeps means and variances, ``QuantileSketch`` the
-distribution, ``Tally`` both for all observables of a sampler. Memory does not grow with the nets.
+Every observable comes as a pair of arrays ``[net, *cell]``, ``sign`` and ``log_abs`` (see
+``signed``). ``Moments`` keeps means and variances, ``QuantileSketch`` the distribution, ``Tally``
+both for all observables of a sampler. Memory does not grow with the nets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import atanh, log1p, prod
+from math import prod
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from depthscale.answers import InputError
+from depthscale.finite.signed import Array, Counts, Shape, canonical, plain, put, rows
+from depthscale.finite.sketch import QuantileSketch
 
-Array = NDArray[np.float64]
-Counts = NDArray[np.int64]
-Shape = tuple[int, ...]
-
-MAX_LOG = 1e6  # of |log_abs|: the bucket numbers of the finest sketch then fit in 30 bits
-ALPHAS = (1e-3, 0.5)
 CHUNK = 64  # nets that a tally absorbs at a time: enough to make light of the cost of a merge
-WINDOW = 1 << 12  # buckets of either sign that a cell counts densely: e^+-20 at the usual accuracy
-DENSE = 1 << 24  # such counts in all, at most
-PENDING = 1 << 18  # keys that a sketch gathers, at least, before it sorts them in
-OFFSET = 1 << 30  # sets the ranks of buckets, of either sign, apart from zero's
-BELOW = -(1 << 31)  # any rank
-
-
-def signed_log(values: ArrayLike) -> tuple[Array, Array]:
-    """``(sign, log|x|)`` of plain values of any shape; NaN means that the value does not exist.
-
-    >>> np.array(signed_log([-1.0, 0.0, np.nan])).tolist()
-    [[-1.0, 0.0, nan], [0.0, -inf, nan]]
-    """
-    x = np.asarray(values, float)
-    with np.errstate(divide="ignore"):
-        return np.sign(x), np.log(np.abs(x))
-
-
-def plain(sign: ArrayLike, log_abs: ArrayLike) -> Array:
-    """``sign exp(log_abs)``, the inverse of ``signed_log``: infinite or zero where floats end.
-
-    >>> plain([-1.0, 0.0, 1.0], [0.0, -np.inf, 5000.0]).tolist()
-    [-1.0, 0.0, inf]
-    """
-    s = np.asarray(sign, float)
-    with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(s * np.exp(np.where(s == 0, -np.inf, log_abs)))
-
-
-def _rows(sign: ArrayLike, log_abs: ArrayLike, shape: Shape, of: str = "") -> tuple[Array, Array]:
-    """A block ``[net, *shape]`` as ``[net, cell]``."""
-    s, size = np.asarray(sign, float), np.asarray(log_abs, float)
-    if s.shape != size.shape or not s.ndim or s.shape[1:] != shape:
-        raise InputError(
-            f"{of}sign has shape {s.shape} and log_abs {size.shape}; expected is a number of nets "
-            f"followed by {shape} for both"
-        )
-    return s.reshape(len(s), prod(shape)), size.reshape(len(s), prod(shape))
-
-
-def _canonical(s: Array, size: Array, of: str = "") -> tuple[Array, Array]:
-    """A checked pair, with one spelling of zero, (0, -inf), and one of absence, (NaN, NaN)."""
-    nonzero, in_range = np.abs(s) == 1, np.abs(size) <= MAX_LOG
-    if nonzero.all() and in_range.all():
-        return s, size
-    absent = np.isnan(s)
-    wrong = ~(nonzero | absent | (s == 0))
-    if wrong.any():
-        raise InputError(
-            f"{of}{s[wrong][0]} is no sign: give -1, 0, 1, or NaN where the quantity does not exist"
-        )
-    nonzero &= size != -np.inf
-    wrong = nonzero & ~in_range
-    if wrong.any():
-        raise InputError(
-            f"{of}a nonzero value has log_abs = {size[wrong][0]}: give a number within "
-            f"+-{MAX_LOG:g}, or the sign 0 for zero, or NaN where the quantity does not exist"
-        )
-    rest = np.where(absent, np.nan, 0)
-    return np.where(nonzero, s, rest), np.where(nonzero, size, rest - np.inf)
 
 
 def _centre(x: Array, missing: NDArray[np.bool_], count: Counts) -> Array:
@@ -91,16 +26,11 @@ def _centre(x: Array, missing: NDArray[np.bool_], count: Counts) -> Array:
 
     In place throughout, because new arrays of this size cost more than the arithmetic.
     """
-    _put(x, missing, 0)
+    put(x, missing, 0)
     mean: Array = x.sum(axis=0) / np.maximum(count, 1)
     x -= mean
-    _put(x, missing, 0)
+    put(x, missing, 0)
     return mean
-
-
-def _put(x: Array, where: NDArray[np.bool_], value: float) -> None:
-    if where.any():
-        np.putmask(x, where, value)
 
 
 def _finite(reference: Array) -> Array:
@@ -133,29 +63,29 @@ class Moments:
 
     def add(self, sign: ArrayLike, log_abs: ArrayLike) -> None:
         """Take in a block ``[net, *cell]``; ``InputError`` if it isn't one of signs and sizes."""
-        self._absorb(*_canonical(*_rows(sign, log_abs, self._kept.shape[1:])))
+        self._absorb(*canonical(*rows(sign, log_abs, self._kept.shape[1:])))
 
     def _absorb(self, sign: Array, log_abs: Array) -> None:
         absent, no_log = np.isnan(sign), ~(log_abs > -np.inf)
         count, logs = (len(sign) - np.count_nonzero(gaps, axis=0) for gaps in (absent, no_log))
         d = log_abs.copy()
-        _put(d, no_log, -np.inf)
+        put(d, no_log, -np.inf)
         reference = d.max(axis=0, initial=-np.inf)
         with np.errstate(under="ignore"):
             x = d - _finite(reference)
             # Far below rounding either way, but an exponential that underflows is slow.
             np.exp(np.maximum(x, -700, out=x), out=x)
             x *= sign
-            rows = [count, count - logs, reference, _centre(x, absent, count)]
+            parts = [count, count - logs, reference, _centre(x, absent, count)]
             x *= x
-            rows += [x.sum(0), _centre(d, no_log, logs)]
+            parts += [x.sum(0), _centre(d, no_log, logs)]
             d2 = d * d
-            rows.append(d2.sum(0))
+            parts.append(d2.sum(0))
             d *= d2
             d2 *= d2
-            rows += [d.sum(0), d2.sum(0)]
+            parts += [d.sum(0), d2.sum(0)]
         block = Moments(())
-        block._kept = np.array(rows, float).reshape(self._kept.shape)
+        block._kept = np.array(parts, float).reshape(self._kept.shape)
         self.merge(block)
 
     def merge(self, other: Moments) -> None:
@@ -255,146 +185,6 @@ class Moments:
         return np.sqrt(np.maximum(square, 0))
 
 
-class QuantileSketch:
-    """Quantiles to a relative accuracy ``alpha``, per cell, from counts in logarithmic buckets.
-
-    ``|x|`` falls into bucket ``k = ceil(log|x| / log gamma)``, where ``gamma`` is
-    ``(1 + alpha) / (1 - alpha)``. The bucket answers ``(1 - alpha) gamma^k``, which is within
-    ``alpha |x|`` of all its members. Zeros are counted apart, negative values have their own
-    buckets. Counts add: a merged sketch is exactly the sketch of all nets, in any order.
-
-    A window of buckets around the first block's medians is counted densely, which is fast, in at
-    most 64 MiB. What falls outside goes into a sorted list of buckets in use, 16 bytes each. Where
-    a bucket is counted has no influence on results.
-
-    Source: Masson, Rim & Lee, DDSketch, PVLDB 12 (2019) 2195, section 2; no buckets are collapsed.
-
-    >>> sketch = QuantileSketch(())
-    >>> sketch.add(*signed_log(np.arange(-10.0, 1001.0)))
-    >>> bool(abs(sketch.quantile(0.5) - 495) <= 0.005 * 495)
-    True
-    """
-
-    def __init__(self, shape: Shape, alpha: float = 0.005) -> None:
-        if not ALPHAS[0] <= alpha <= ALPHAS[1]:
-            raise InputError(f"alpha = {alpha} is not a relative accuracy within {ALPHAS}")
-        self.shape, self.alpha = shape, float(alpha)
-        self._log_gamma = 2 * atanh(alpha)
-        cells = prod(shape)
-        # A key is the zero of its cell + a rank, and ranks order the buckets of a cell by value.
-        self._zeros = np.arange(cells + 1, dtype=np.int64) << 32
-        self._store(np.empty(0, np.int64), np.empty(0, np.int64))
-        self._pending: list[Counts] = []
-        # Columns by value, zero in the middle, from where bucket k is the (k - low)-th; the last
-        # column takes all that falls outside, and isn't read. Half the cache that int64 would need.
-        self._window = min(WINDOW, DENSE // (2 * cells + 1))
-        self._dense = np.zeros((cells, 2 * self._window + 2), np.int32)
-        self._low: Array | None = None
-
-    def _store(self, keys: Counts, counts: Counts) -> None:
-        self._keys, self._counts = keys, counts
-        self._room = max(PENDING, 2 * len(keys))  # two keys take the memory of a key and a count
-
-    def add(self, sign: ArrayLike, log_abs: ArrayLike) -> None:
-        """Take in a block ``[net, *cell]``; ``InputError`` if it isn't one of signs and sizes."""
-        self._absorb(*_canonical(*_rows(sign, log_abs, self.shape)))
-
-    def _absorb(self, sign: Array, log_abs: Array) -> None:
-        if not len(sign):
-            return
-        bucket = np.ceil(log_abs / self._log_gamma)
-        if self._low is None:
-            self._low = self._lowest(bucket)
-        zero, absent, column = sign == 0, np.isnan(sign), bucket - self._low
-        outside = ~((column > 0) & (column <= self._window) | zero)
-        _put(column, zero, 0)
-        column *= sign
-        _put(column, outside, self._window + 1)
-        cells, columns = self._dense.shape
-        column += columns * np.arange(cells) + self._window
-        np.add.at(self._dense.reshape(-1), column.astype(np.int64).ravel(), np.int32(1))
-        net, cell = np.nonzero(outside & ~absent)
-        if len(net):
-            rank = sign[net, cell] * (bucket[net, cell] + OFFSET)
-            self._pending.append(self._zeros[cell] + rank.astype(np.int64))
-            self._room -= len(net)
-            if self._room < 0:
-                self._compress()
-
-    def _lowest(self, bucket: Array) -> Array:
-        """Lower ends of windows about the medians over the nets; any integers would do."""
-        finite = np.isfinite(bucket)
-        middle = np.maximum(np.count_nonzero(finite, axis=0) - 1, 0) // 2
-        ordered = np.sort(np.where(finite, bucket, np.inf), axis=0)
-        median = np.take_along_axis(ordered, middle[None], axis=0)[0]
-        return np.where(np.isfinite(median), median, 0) - self._window // 2
-
-    def merge(self, other: QuantileSketch) -> None:
-        """Take in all nets of ``other``, a sketch of the same cells and accuracy."""
-        ours, theirs = (self.shape, self.alpha), (other.shape, other.alpha)
-        if ours != theirs:
-            raise InputError(f"a sketch of cells and alpha {theirs} cannot join one of {ours}")
-        self._compress()
-        self._store(*_joined(self._keys, self._counts, *other._buckets()))
-
-    def _compress(self) -> None:
-        if self._pending:
-            new = np.unique_counts(np.concatenate(self._pending))
-            self._pending = []
-            self._store(*_joined(self._keys, self._counts, *new))
-
-    def _buckets(self, cells: slice = slice(None)) -> tuple[Counts, Counts]:
-        """Keys and counts of the buckets in use, sorted; the first of ``cells`` becomes cell 0."""
-        self._compress()
-        start, stop, _ = cells.indices(len(self._dense))
-        listed = slice(*np.searchsorted(self._keys, self._zeros[[start, stop]] + BELOW))
-        keys, counts = self._keys[listed] - self._zeros[start], self._counts[listed]
-        if self._low is None:
-            return keys, counts
-        cell, column = np.nonzero(self._dense[cells, :-1])
-        rank = column - self._window
-        rank += np.sign(rank) * (self._low[cells].astype(np.int64)[cell] + OFFSET)
-        number = self._dense[cells][cell, column].astype(np.int64)
-        return _joined(keys, counts, self._zeros[cell] + rank, number)
-
-    def signed_quantile(self, p: ArrayLike) -> tuple[Array, Array]:
-        """Quantiles as ``(sign, log_abs)``, two arrays ``[*p, *cell]``: never out of range.
-
-        The p-quantile of n values is the ``ceil(p n)``-th smallest (the smallest for p = 0),
-        numpy's ``inverted_cdf``. NaN where the quantity existed in no net. Raises ``InputError``
-        for a p outside [0, 1].
-        """
-        p = np.asarray(p, float)
-        if not ((p >= 0) & (p <= 1)).all():
-            raise InputError(f"p = {p} is not a probability within [0, 1]")
-        keys, counts = self._buckets()
-        up_to = np.cumsum(counts)
-        before = np.append(0, up_to)[np.searchsorted(keys, self._zeros + BELOW)]
-        n = np.diff(before)
-        order = np.clip(np.ceil(p.reshape(-1, 1) * n), 1, n).astype(np.int64)
-        # A key more, for a last cell without any.
-        rank = np.append(keys, 0)[np.searchsorted(up_to, before[:-1] + order)] - self._zeros[:-1]
-        log_abs = (np.abs(rank) - OFFSET) * self._log_gamma + log1p(-self.alpha)
-        sign = np.where(n > 0, np.sign(rank), np.nan)
-        log_abs = np.where(sign == 0, -np.inf, np.where(n > 0, log_abs, np.nan))
-        return sign.reshape(p.shape + self.shape), log_abs.reshape(p.shape + self.shape)
-
-    def quantile(self, p: ArrayLike) -> Array:
-        """Quantiles ``[*p, *cell]``, each within ``alpha |x|`` of an order statistic x.
-
-        Infinite or zero beyond the range of floats, where ``signed_quantile`` has the answer.
-        """
-        return plain(*self.signed_quantile(p))
-
-
-def _joined(keys: Counts, counts: Counts, *more: Counts) -> tuple[Counts, Counts]:
-    keys, counts = (np.concatenate(pair) for pair in zip((keys, counts), more, strict=True))
-    order = np.argsort(keys, kind="stable")  # timsort: linear in time for two sorted runs
-    keys = keys[order]
-    first = np.flatnonzero(np.diff(keys, prepend=BELOW))
-    return keys[first], np.add.reduceat(counts[order], first)
-
-
 class Tally:
     """Moments and quantiles of every observable of a sampler, fed block by block.
 
@@ -402,6 +192,7 @@ class Tally:
     results depend, to the last bit, on the nets and their order alone, not on how they were cut
     into blocks nor on when the tally was looked at, saved or restored.
 
+    >>> from depthscale.finite.signed import signed_log
     >>> tally = Tally()
     >>> for seed in range(4):
     ...     x = np.random.default_rng(seed).lognormal(size=(16, 3))
@@ -440,16 +231,16 @@ class Tally:
         if not shapes or (self.shapes and shapes != self.shapes):
             expected = self.shapes or "at least one"
             raise InputError(f"observables and cells {shapes} given, {expected} expected")
-        rows = [_rows(*block[name], shape, f"{name}: ") for name, shape in shapes.items()]
-        nets = {len(sign) for sign, _ in rows}
+        pairs = [rows(*block[name], shape, f"{name}: ") for name, shape in shapes.items()]
+        nets = {len(sign) for sign, _ in pairs}
         if len(nets) > 1:
             raise InputError(f"a block has one number of nets, this one has {sorted(nets)}")
         try:
-            signs, sizes = zip(*rows, strict=True)
-            sign, log_abs = _canonical(np.hstack(signs), np.hstack(sizes))
+            signs, sizes = zip(*pairs, strict=True)
+            sign, log_abs = canonical(np.hstack(signs), np.hstack(sizes))
         except InputError:
-            for name, pair in zip(shapes, rows, strict=True):
-                _canonical(*pair, f"{name}: ")
+            for name, pair in zip(shapes, pairs, strict=True):
+                canonical(*pair, f"{name}: ")
             raise
         if not self.shapes:
             self._start(shapes, self._sketch.alpha)
@@ -464,7 +255,7 @@ class Tally:
             sign, log_abs, self._filled = sign[taken:], log_abs[taken:], room.stop
             if self._filled == CHUNK:
                 self._moments._absorb(*self._chunk)
-                self._sketch._absorb(*self._chunk)
+                self._sketch.absorb(*self._chunk)
                 self._filled = 0
 
     def merge(self, other: Tally) -> None:
@@ -501,14 +292,13 @@ class Tally:
     def sketch(self, name: str) -> QuantileSketch:
         """Quantiles of an observable over all nets so far, a copy."""
         place, shape = self._place(name)
-        part = QuantileSketch(shape, self._sketch.alpha)
-        part._store(*self._sketch._buckets(place))
-        part._absorb(*self._pending[:, :, place])
+        part = QuantileSketch.of_buckets(shape, self._sketch.alpha, *self._sketch.buckets(place))
+        part.absorb(*self._pending[:, :, place])
         return part
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything kept, as plain arrays for ``np.savez``; none is of objects."""
-        keys, counts = self._sketch._buckets()
+        keys, counts = self._sketch.buckets()
         return {
             "names": np.array(list(self.shapes), str),
             **{f"shape.{k}": np.array(shape, int) for k, shape in enumerate(self.shapes.values())},
@@ -529,6 +319,7 @@ class Tally:
         tally._start(dict(zip(names, shapes, strict=True)), float(state["alpha"]))
         tally.nets = int(state["nets"])
         tally._moments._kept = state["moments"]
-        tally._sketch._store(state["keys"], state["counts"])
+        kept = tally._sketch
+        tally._sketch = kept.of_buckets(kept.shape, kept.alpha, state["keys"], state["counts"])
         tally._absorb(*state["pending"])
         return tally

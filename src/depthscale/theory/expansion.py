@@ -149,7 +149,7 @@ def classify_unequal(kernel: Kernel, q1: float, q2: float, weight: float) -> Uni
         alpha = at_zero[0].exponent
         unit = -sum(s.gap_coefficient(1.0) for s in at_zero if s.exponent == alpha)
         term = Term(at_zero[0].power, unit, at_zero[0].logarithmic)
-        amplitude = weight * (q1 * q2) ** (alpha / 2) * unit
+        amplitude = weight * q1 ** (alpha / 2) * q2 ** (alpha / 2) * unit
         name = singularity_of(term, activation)
         return UniversalityClass(name, term.power, amplitude, "stable")
     if steep or any(c.place for c in activation.cusps):

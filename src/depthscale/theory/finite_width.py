@@ -32,8 +32,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from depthscale.answers import InputError, Undefined
-from depthscale.theory.gaussian import REACH, Array, _close_difference, _Pairs
-from depthscale.theory.linear import checked, draws
+from depthscale.theory.arguments import PairState, check_start, checked_pair, checked_widths
+from depthscale.theory.gaussian import Array, PairRule
+from depthscale.theory.linear import draws
 from depthscale.theory.meanfield import MeanField
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class FiniteWidth:
     q, eps:
         At infinite width.
     q_mean, q_var, eps_mean, eps_var:
-        Mean with its 1/n correction, and variance over networks.
+        Mean with its 1/n correction, and variance over networks (``inf`` where a squared length
+        leaves float64).
     log_q_mean, log_q_var, log_eps_mean, log_eps_var:
         The same of the natural logarithms, whose expansion is the better one where relative
         fluctuations add up with depth. Where ``eps`` is exactly 0 at some layers its logarithm is
@@ -209,7 +211,17 @@ def finite_width(
     >>> record.note
     'corrections and relative variances stay below 0.3 at every layer'
     """
-    sizes, first, second, gap = checked(layers, widths, q1, q2, eps, start)
+    sizes, pair = checked_widths(layers, widths), checked_pair(q1, q2, eps)
+    check_start(start, pair, sizes[0])
+    _refuse_skips(layers)
+    hops, states = _hops(layers, pair)
+    inverse = 1 / np.array(sizes, dtype=float)
+    gram = inverse[:, None, None] * _SAMPLED  # of a Gram matrix of so many units, by layer
+    mu, gamma = _expansion(hops, inverse, -gram[0] if start == "pinned" else np.zeros((3, 3)))
+    return _record(sizes, start, states, mu, gamma + gram)
+
+
+def _refuse_skips(layers: Sequence[MeanField]) -> None:
     for layer in layers:
         if layer.skip:
             raise InputError(
@@ -217,25 +229,6 @@ def finite_width(
                 " drawn afresh at each layer and their covariance alone does not decide the next"
                 " one: sample the networks instead"
             )
-    inverse = 1 / np.array(sizes, dtype=float)
-    states = [_State(first, second, gap)]
-    mu = [np.zeros(3)]
-    gamma = [-_SAMPLED * inverse[0] if start == "pinned" else np.zeros((3, 3))]
-    for depth, layer in enumerate(layers, start=1):
-        hop, after = _hop(layer, states[-1], depth)
-        states.append(after)
-        mu.append(hop.slope @ mu[-1] + np.einsum("pqr,qr->p", hop.bend, gamma[-1]) / 2)
-        gamma.append(hop.slope @ gamma[-1] @ hop.slope.T + hop.scatter * inverse[depth - 1])
-    measured = np.stack(gamma) + inverse[:, None, None] * _SAMPLED
-    return _record(sizes, start, np.array(states), np.stack(mu), measured)
-
-
-class _State(NamedTuple):
-    """The pair at infinite width."""
-
-    q1: float
-    q2: float
-    eps: float
 
 
 class _Moments(NamedTuple):
@@ -250,7 +243,26 @@ _FACTOR = np.array([0.5, 1.0, 0.5])
 _POWERS = ((2, 0), (1, 1), (0, 2))  # of s and t in X_ss, X_st, X_tt
 
 
-def _hop(layer: MeanField, state: _State, depth: int) -> tuple[_Moments, _State]:
+def _hops(layers: Sequence[MeanField], pair: PairState) -> tuple[list[_Moments], Array]:
+    """What every hop does to ``X``, and ``q1, q2, eps`` at infinite width, (L + 1, 3)."""
+    hops, states = [], [pair]
+    for depth, layer in enumerate(layers, start=1):
+        hop, after = _hop(layer, states[-1], depth)
+        hops.append(hop)
+        states.append(after)
+    return hops, np.array(states)
+
+
+def _expansion(hops: Sequence[_Moments], inverse: Array, gamma_0: Array) -> tuple[Array, Array]:
+    """``mu`` (L + 1, 3) and ``Gamma`` (L + 1, 3, 3), where ``inverse`` has 1/n of each layer."""
+    mu, gamma = [np.zeros(3)], [gamma_0]
+    for hop, share in zip(hops, inverse[:-1], strict=True):
+        mu.append(hop.slope @ mu[-1] + np.einsum("pqr,qr->p", hop.bend, gamma[-1]) / 2)
+        gamma.append(hop.slope @ gamma[-1] @ hop.slope.T + hop.scatter * share)
+    return np.stack(mu), np.stack(gamma)
+
+
+def _hop(layer: MeanField, state: PairState, depth: int) -> tuple[_Moments, PairState]:
     """Derivatives and scatter of the map of one layer at ``state``, and the state behind it."""
     after = _next(layer, state := _levelled(state))
     if not (all(map(math.isfinite, after)) and after.q1 > 0 and after.q2 > 0):
@@ -265,7 +277,7 @@ def _hop(layer: MeanField, state: _State, depth: int) -> tuple[_Moments, _State]
     return _moments(units), after
 
 
-def _levelled(state: _State) -> _State:
+def _levelled(state: PairState) -> PairState:
     """Nearly equal signals whose lengths differ by rounding only get equal ones.
 
     What this leaves out of ``eps`` is ``(q1/q2 - 1)^2/8``: 1e-10 of it at most, or rounding.
@@ -277,12 +289,9 @@ def _levelled(state: _State) -> _State:
     return state
 
 
-def _next(layer: MeanField, state: _State) -> _State:
+def _next(layer: MeanField, state: PairState) -> PairState:
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
-        q1, q2, eps = (float(x) for x in layer.pair_map(*state))
-        if layer.sigma_b == 0 and layer.activation.degree is not None:
-            eps = float(layer.pair_map(1.0, 1.0, state.eps)[2])
-    return _State(q1, q2, eps)
+        return PairState(*(float(x) for x in layer.pair_map(*state)))
 
 
 class _Units(NamedTuple):
@@ -296,33 +305,21 @@ class _Units(NamedTuple):
     difference: Array
 
 
-def _units(layer: MeanField, state: _State, after: _State) -> _Units:
-    phi, shape = layer.activation, layer.activation.shape
-    pairs = _Pairs.of(*state)
-    ((index, layout),) = pairs.layouts(shape, swappable=False)
-    u, v, weight, half = pairs.points(index, layout, shape)
-    sigma, alpha, beta = float(pairs.sigma1[0]), float(pairs.alpha[0]), float(pairs.beta[0])
-    along = np.broadcast_to(half / (sigma * beta), u.shape)
-    across = (u - half) / (sigma * alpha)
-    s, t = (across, along) if layout.sign > 0 else (along, across)
-    spread = REACH * sigma * beta
-    close = state.q1 == state.q2 and layout.sign > 0
-    if close and spread < 5e-3 * min(shape.scale, sigma):
-        apart = _close_difference(phi.function, phi.slope, u, v, half, shape)
-    else:
-        apart = phi.function(u) - phi.function(v)
-    both = phi.function(u) + phi.function(v)
+def _units(layer: MeanField, state: PairState, after: PairState) -> _Units:
+    phi = layer.activation
+    rule = PairRule.of(*state, phi.shape)
+    apart = rule.difference(phi.function, phi.slope)
+    both = phi.function(rule.u) + phi.function(rule.v)
     one, other = (layer.sigma_w / math.sqrt(q) for q in (after.q1, after.q2))
     mean, lag = (one + other) / 2, (one - other) / 2
     total, gap = (mean * both + lag * apart) / 2, (mean * apart + lag * both) / 2
     noise = draws(layer)
     level, shift = noise.mean[:, None], noise.half[:, None]
     eps = min(max(after.eps, _EQUAL**1.1), _OPPOSITE)
-    total, gap = total.ravel(), gap.ravel()
     return _Units(
-        weight.ravel(),
-        s.ravel(),
-        t.ravel(),
+        rule.weight,
+        rule.s,
+        rule.t,
         noise.weight,
         (level * total + shift * gap) / math.sqrt(1 - eps / 2),
         (level * gap + shift * total) / math.sqrt(eps / 2),
@@ -383,12 +380,14 @@ def _record(
         equal = Undefined("equal inputs stay equal here: eps is 0 at every layer")
         log_eps = equal, equal
     large = np.stack([*variance, *np.abs(shift[:2]), np.abs(relative)]).max(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        q_var = np.where(variance[:2] == 0, 0.0, q**2 * variance[:2])
     return FiniteWidth(
         widths,
         start,
         q,
         q * (1 + shift[:2]),
-        q**2 * variance[:2],
+        q_var,
         eps,
         eps * (1 + relative),
         eps**2 * variance[2],

@@ -204,6 +204,49 @@ def _close_difference(
     return difference
 
 
+@dataclass(frozen=True)
+class PairRule:
+    """Nodes for one pair, and the two independent normals behind it.
+
+    ``E[g(s, t)] = sum weight g`` for ``u, v = sqrt(q1), sqrt(q2) (sqrt(1 - eps/2) s +- sqrt(eps/2)
+    t)``, with the cells of the rule ending where ``u`` or ``v`` passes a break of ``shape``. All
+    arrays are [node].
+
+    >>> rule = PairRule.of(1.0, 4.0, 0.3)
+    >>> [round(float(rule.weight @ x), 9) for x in (rule.u**2, rule.v**2, rule.u * rule.v)]
+    [1.0, 4.0, 1.4]
+    """
+
+    shape: Shape
+    weight: Array
+    s: Array
+    t: Array
+    u: Array
+    v: Array
+    half: Array  # (u - v)/2, where the variances are equal
+    close: bool  # whether they are, and u - v is small on the scale of the function
+
+    @classmethod
+    def of(cls, q1: float, q2: float, eps: float, shape: Shape = Shape()) -> PairRule:
+        """The rule of variances ``q1, q2 > 0`` and correlation ``1 - eps``, ``0 < eps < 2``."""
+        pairs = _Pairs.of(q1, q2, eps)
+        ((index, layout),) = pairs.layouts(shape, swappable=False)
+        u, v, weight, half = pairs.points(index, layout, shape)
+        half = np.broadcast_to(half, u.shape)
+        sigma, alpha, beta = (float(x[0]) for x in (pairs.sigma1, pairs.alpha, pairs.beta))
+        along, across = half / (sigma * beta), (u - half) / (sigma * alpha)
+        s, t = (across, along) if layout.sign > 0 else (along, across)
+        close = q1 == q2 and layout.sign > 0 and bool(_is_close(sigma, sigma * beta, shape))
+        weight, s, t, u, v, half = (x.ravel() for x in (weight, s, t, u, v, half))
+        return cls(shape, weight, s, t, u, v, half, close)
+
+    def difference(self, f: Function, derivative: Function) -> Array:
+        """``f(u) - f(v)``, as the integral of ``f'`` from ``v`` to ``u`` where they are close."""
+        if not self.close:
+            return f(self.u) - f(self.v)
+        return _close_difference(f, derivative, self.u, self.v, self.half, self.shape)
+
+
 def _off_the_breaks(x: Array, size: Array, breaks: tuple[float, ...]) -> None:
     """Move nodes that rounding put onto a break, where ``f'`` may be infinite, next to it.
 
@@ -214,6 +257,11 @@ def _off_the_breaks(x: Array, size: Array, breaks: tuple[float, ...]) -> None:
         distance = x - place
         near = np.abs(distance) < least
         x[near] = place + np.copysign(np.broadcast_to(least, x.shape)[near], distance[near])
+
+
+def _is_close(sigma: ArrayLike, spread: ArrayLike, shape: Shape) -> NDArray[np.bool_]:
+    """Whether ``u - v``, of deviation 2 ``spread``, stays small on the scale of the function."""
+    return np.asarray(np.multiply(spread, REACH) < 5e-3 * np.minimum(shape.scale, sigma))
 
 
 # The pairs of one call ---------------------------------------------------------------------------
@@ -268,7 +316,7 @@ class _Pairs:
         across = np.where(wide | (crossings > 0), _grade(spread, shape.scale), simple)
         if shape.cusped:
             within = across = np.full_like(within, _CUSP_PAIR)
-        close = equal & (self.sign > 0) & (spread * REACH < 5e-3 * np.minimum(shape.scale, sigma))
+        close = equal & (self.sign > 0) & _is_close(sigma, spread, shape)
         key = np.stack(
             [
                 self.sign,

@@ -109,7 +109,7 @@ def noise_floor(field: MeanField, width: float) -> NoiseFloor | Undefined:
     if not 1 <= n < math.inf:
         raise InputError(f"width is {width!r}; expected a number of units, at least 1")
     reason = _why_not(field)
-    lengths, eps = field._settled, field.eps
+    lengths, eps = field.settled, field.eps
     if reason is None and isinstance(lengths, Undefined):
         reason = lengths.reason
     if reason is None and isinstance(eps, Undefined):
@@ -235,7 +235,7 @@ def log_normal_rate(field: MeanField) -> LogNormalRate | Undefined:
     steep = [c.exponent for c in field.activation.cusps if c.exponent <= 0.75]
     if reason is None and steep:
         reason = f"E[phi'^4] of {field.activation.name} is infinite: cusp |x|^{min(steep):g}"
-    lengths = field._settled
+    lengths = field.settled
     if reason is None and isinstance(lengths, Undefined):
         reason = lengths.reason
     if reason is not None:

@@ -224,7 +224,7 @@ def _top(last: MeanField, path: Trajectory, loss: Loss) -> tuple[float, float, f
     if loss == "linear":
         return 1.0, 1.0, 1.0
     if loss == "quadratic":
-        return a, b, (1 - eps) * math.sqrt(a * b)
+        return a, b, (1 - eps) * math.sqrt(a) * math.sqrt(b)
     slopes = last.kernel.slope_moment
     return float(slopes(a)), float(slopes(b)), float(last.kernel.slope_pair_moment(a, eps, b))
 
@@ -298,7 +298,7 @@ class _Residual:
             total += kept * pulls[hops - 1 - level][first] * Signed.of(moment)
             kept *= Signed.of(skips[level])
         if reach == hops:
-            shared = (1 - float(eps[-1])) * math.sqrt(float(lengths[-1]) * below)
+            shared = (1 - float(eps[-1])) * math.sqrt(float(lengths[-1])) * math.sqrt(below)
             slope = float(self.layers[hop].kernel.length_slope(below))  # E[h psi]/q
             total += kept * Signed.of(shared * slope)
         return total

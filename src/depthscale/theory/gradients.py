@@ -32,8 +32,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthscale.answers import InputError
+from depthscale.theory.arguments import checked_pair, checked_widths
 from depthscale.theory.gaussian import Array
 from depthscale.theory.gradient_recursion import (
+    Backwards,
     HopMoments,
     Loss,
     Signed,
@@ -41,7 +43,7 @@ from depthscale.theory.gradient_recursion import (
     run_backwards,
 )
 from depthscale.theory.meanfield import MeanField, propagate
-from depthscale.theory.records import as_number
+from depthscale.theory.records import Trajectory
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -253,19 +255,32 @@ def predict_gradients(
         1     0.5452    3.383e+04    3.383e+04    3.815e+03     0.2889
         2     0.5746    2.173e+04    2.173e+04    3.226e+03      0.405
     """
-    sizes = _checked(layers, widths, loss)
-    path = propagate(layers, *(as_number(k, x) for k, x in (("q1", q1), ("q2", q2), ("eps", eps))))
+    sizes, pair = checked_widths(layers, widths), checked_pair(q1, q2, eps)
+    _check_loss_and_noise(layers, loss)
+    path = propagate(layers, *pair)
     ratios = np.divide(sizes[1:], sizes[:-1])
     responsive = bool(tied) and loss == "quadratic"
     moments = HopMoments.of(layers, path, ratios, responsive)
     backwards = run_backwards(layers, path, moments, ratios, loss, responsive)
+    return _record(loss, bool(tied), sizes, path, moments.signal, backwards)
+
+
+def _record(
+    loss: Loss,
+    tied: bool,
+    sizes: tuple[int, ...],
+    path: Trajectory,
+    signal: Array,
+    backwards: Backwards,
+) -> GradientTheory:
+    """``G_ab = n' S_ab n E[D_a D_b] E[phi_a phi_b]``, ``signal`` the last factors."""
     log_backprop, backprop_sign = _split(backwards.backprop)
     log_response, response_sign = _split(backwards.response)
     with np.errstate(divide="ignore"):
-        log_signal = np.log(np.abs(moments.signal))
+        log_signal = np.log(np.abs(signal))
     return GradientTheory(
         loss=loss,
-        tied=bool(tied),
+        tied=tied,
         widths=sizes,
         q1=path.q1,
         q2=path.q2,
@@ -275,35 +290,15 @@ def predict_gradients(
         log_backprop=log_backprop,
         backprop_sign=backprop_sign,
         log_grad=log_backprop[:, 1:] + log_signal + np.log(np.multiply(sizes[1:], sizes[:-1])),
-        grad_sign=backprop_sign[:, 1:] * np.sign(moments.signal),
+        grad_sign=backprop_sign[:, 1:] * np.sign(signal),
     )
 
 
-def _checked(layers: Sequence[MeanField], widths: Sequence[int], loss: str) -> tuple[int, ...]:
-    """The widths as whole numbers."""
-    if not layers:
-        raise InputError("no layers were given: expected one MeanField for each hop")
-    if len(widths) != len(layers) + 1:
-        raise InputError(
-            f"{len(widths)} widths for {len(layers)} hops: expected {len(layers) + 1}, one for"
-            " each layer of pre-activations, the first one included"
-        )
+def _check_loss_and_noise(layers: Sequence[MeanField], loss: str) -> None:
     if loss not in get_args(Loss):
         raise InputError(f"loss is {loss!r}; expected {', '.join(get_args(Loss))}")
-    sizes = []
-    for width in widths:
-        number = as_number("widths", width)
-        if not 1 <= number < math.inf or number != int(number):
-            raise InputError(f"widths holds {width!r}; expected whole numbers of at least 1")
-        sizes.append(int(number))
-    for hop, layer in enumerate(layers):
-        if layer.skip and sizes[hop] != sizes[hop + 1]:
-            raise InputError(
-                f"hop {hop} has skip = {layer.skip:g} between widths {sizes[hop]} and"
-                f" {sizes[hop + 1]}; expected equal widths on both sides of a residual hop"
-            )
+    for layer in layers:
         fourth_moments(layer)  # raises where one draw serves a whole layer
-    return tuple(sizes)
 
 
 def _split(rows: Sequence[Sequence[Signed]]) -> tuple[Array, Array]:

@@ -164,9 +164,25 @@ class Kernel:
         return result
 
     def pair_moment(self, q1: ArrayLike, eps: ArrayLike, q2: ArrayLike | None = None) -> Array:
-        """``E[f(u) f(v)]``."""
-        both = self.second_moment(q1) + self.second_moment(q1 if q2 is None else q2)
-        return both / 2 - self.gap(q1, eps, q2)
+        """``E[f(u) f(v)]``; of lengths that differ by a factor 1e6, as an integral of its own."""
+        q1, q2, eps = np.broadcast_arrays(
+            *(np.asarray(x, float) for x in (q1, q1 if q2 is None else q2, eps))
+        )
+        degree = self.activation.degree
+        if degree is not None and np.all(q1 > 0) and np.all(q2 > 0):
+            one = np.ones_like(q1)
+            unit = self.second_moment(one) - self.gap(one, eps, one)
+            return np.asarray(q1 ** (degree / 2) * q2 ** (degree / 2) * unit)
+        both = (self.second_moment(q1) + self.second_moment(q2)) / 2
+        moment = np.asarray(both - self.gap(q1, eps, q2))
+        far = np.maximum(q1, q2) / 1e6 > np.minimum(q1, q2)  # the difference would lose digits
+        far &= (q1 > 0) & (q2 > 0)
+        if far.any():
+            f = self.activation.function
+            moment[far] = pair_expectation(
+                lambda u, v: f(u) * f(v), q1[far], q2[far], eps[far], self.activation.shape
+            )
+        return moment
 
     def slope_pair_moment(
         self, q1: ArrayLike, eps: ArrayLike, q2: ArrayLike | None = None

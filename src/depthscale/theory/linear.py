@@ -26,14 +26,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from depthscale.answers import InputError
+from depthscale.theory.arguments import PairState, check_start, checked_pair, checked_widths
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
-from depthscale.theory.records import as_number
 
 if TYPE_CHECKING:
     import xarray
-
-STARTS = ("pinned", "drawn")
 
 
 class Draws(NamedTuple):
@@ -92,46 +90,6 @@ def draws(layer: MeanField) -> Draws:
         np.array([up, up / 2, up / 2, 0.0]),
         np.array([0.0, up / 2, -up / 2, 0.0]),
     )
-
-
-def checked(
-    layers: Sequence[MeanField],
-    widths: Sequence[int],
-    q1: float,
-    q2: float,
-    eps: float,
-    start: str,
-) -> tuple[tuple[int, ...], float, float, float]:
-    """The widths as whole numbers, ``q1, q2, eps`` as numbers; ``InputError`` where unusable."""
-    if not layers:
-        raise InputError("no layers were given: expected one MeanField for each hop")
-    if len(widths) != len(layers) + 1:
-        raise InputError(
-            f"{len(widths)} widths for {len(layers)} hops: expected {len(layers) + 1}, one for"
-            " each pre-activation, the first one included"
-        )
-    if any(int(n) != n or n < 1 for n in widths):
-        raise InputError(f"widths {list(widths)}: expected whole numbers, at least 1")
-    for layer, below, above in zip(layers, widths[:-1], widths[1:], strict=True):
-        if layer.skip and below != above:
-            raise InputError(
-                f"widths {below} and {above} on the two sides of a hop with skip = {layer.skip:g}:"
-                " expected equal ones, a residual branch adds unit to unit"
-            )
-    lengths = as_number("q1", q1), as_number("q2", q2)
-    for name, q in zip(("q1", "q2"), lengths, strict=True):
-        if not (math.isfinite(q) and q > 0):
-            raise InputError(f"{name} = {q}: expected a finite mean square above 0")
-    gap = as_number("eps", eps)
-    if not 0 <= gap <= 2:
-        raise InputError(f"eps = {gap}: expected 1 - cos, between 0 (equal) and 2 (opposite)")
-    if start not in STARTS:
-        raise InputError(f"start = {start!r}: expected one of {', '.join(STARTS)}")
-    if start == "pinned" and widths[0] == 1 and 0 < gap < 2:
-        raise InputError(
-            f"eps = {gap} of two vectors with one unit: expected 0 or 2, or start='drawn'"
-        )
-    return tuple(int(n) for n in widths), *lengths, gap
 
 
 @dataclass(frozen=True)
@@ -251,7 +209,8 @@ def linear_moments(
     >>> [f"{g:.8e}" for g in moments.gradient[[0, 6, 11], 0, 1]]
     ['6.99939287e+03', '2.62226443e+03', '4.76673713e+02']
     """
-    sizes, first, second, gap = checked(layers, widths, q1, q2, eps, start)
+    sizes, pair = checked_widths(layers, widths), checked_pair(q1, q2, eps)
+    check_start(start, pair, sizes[0])
     for layer in layers:
         if layer.activation.name != "identity":
             raise InputError(
@@ -263,7 +222,7 @@ def linear_moments(
         for layer, below, above in zip(layers, sizes[:-1], sizes[1:], strict=True)
     ]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        found = _moments(hops, _start(first, second, gap, sizes[0], start), sizes)
+        found = _moments(hops, _start(pair, sizes[0], start), sizes)
     for moment in (found.kernel_products, found.gradient, found.gradient_untied):
         if not np.all(np.isfinite(moment)):
             raise InputError(
@@ -297,8 +256,9 @@ class _State(NamedTuple):
     quartic: Array
 
 
-def _start(q1: float, q2: float, eps: float, n: int, start: str) -> _State:
-    cross = math.sqrt(q1 * q2) * (1 - eps)
+def _start(pair: PairState, n: int, start: str) -> _State:
+    q1, q2, eps = pair
+    cross = math.sqrt(q1) * math.sqrt(q2) * (1 - eps)
     gram = n * np.array([[q1, cross], [cross, q2]])
     square = np.einsum("ij,km->ijkm", gram, gram)
     if start == "pinned":  # a unit sees a random direction: E[o_a o_b o_c o_d] ~ 1/(n (n + 2))

@@ -153,22 +153,43 @@ class MeanField:
         Computed without subtracting nearly equal numbers when the lengths are equal:
         ``eps' = [sigma_w^2 (x G + sum_i (s_i - x) E phi_i^2/2) - (sqrt q1' - sqrt q2')^2/2]
         / sqrt(q1' q2')`` with the gap ``G`` and the noise moments ``s_1, s_2, x``; a residual
-        branch adds ``skip^2 E(u - v)^2/2``, noise on the bias its own excess.
+        branch adds ``skip^2 E(u - v)^2/2``, noise on the bias its own excess. Where lengths have
+        no influence on ``eps'`` (a scale-free activation without bias) they may differ as they
+        like.
         """
         q1, q2, eps = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (q1, q2, eps)))
+        return *self._next_lengths(q1, q2), self._next_gap(*self._unscaled(q1, q2), eps)
+
+    def _next_lengths(self, q1: Array, q2: Array) -> tuple[Array, Array]:
+        on, bias_on = self.moments, self._bias_moments
+        return (
+            self._next_length(q1, on.first, bias_on.first),
+            self._next_length(q2, on.second, bias_on.second),
+        )
+
+    def _next_gap(self, q1: Array, q2: Array, eps: Array) -> Array:
         on, bias_on = self.moments, self._bias_moments
         v1, v2 = self.kernel.second_moment(q1), self.kernel.second_moment(q2)
-        next1 = self._next_length(q1, on.first, bias_on.first)
-        next2 = self._next_length(q2, on.second, bias_on.second)
         apart = on.cross * self.kernel.gap(q1, eps, q2)
         apart += (on.first_excess * v1 + on.second_excess * v2) / 2
         apart *= self.sigma_w**2
         apart += self.sigma_b**2 * (bias_on.first_excess + bias_on.second_excess) / 2
         if self.skip:
-            kept = (np.sqrt(q1) - np.sqrt(q2)) ** 2 / 2 + np.sqrt(q1 * q2) * eps
+            kept = (np.sqrt(q1) - np.sqrt(q2)) ** 2 / 2 + np.sqrt(q1) * np.sqrt(q2) * eps
             apart += self.skip**2 * kept
-        lengths = (np.sqrt(next1) - np.sqrt(next2)) ** 2 / 2
-        return next1, next2, np.clip((apart - lengths) / np.sqrt(next1 * next2), 0.0, 2.0)
+        root1, root2 = (np.sqrt(q) for q in self._next_lengths(q1, q2))
+        eps = (apart - (root1 - root2) ** 2 / 2) / (root1 * root2)
+        return np.where(np.isfinite(eps), np.clip(eps, 0.0, 2.0), np.nan)
+
+    def _unscaled(self, q1: Array, q2: Array) -> tuple[Array, Array]:
+        """Lengths that give the same ``eps'``: 1 for a homogeneous map, whatever they are.
+
+        There equal ones cancel nothing, and their powers stay within float64.
+        """
+        degree = self.activation.degree
+        if self.sigma_b == 0 and degree is not None and (degree == 1 or not self.skip):
+            return np.ones_like(q1), np.ones_like(q2)
+        return q1, q2
 
     def gap_map(self, eps: ArrayLike, q: ArrayLike | None = None) -> Array:
         """``eps'`` of a pair of equal length: at ``q`` if given, else at the network's own length.
@@ -177,17 +198,16 @@ class MeanField:
         """
         if q is not None:
             return self.pair_map(q, q, eps)[2]
-        lengths = self._settled
+        lengths = self.settled
         if isinstance(lengths, Undefined):
             raise InputError(f"gap_map without q needs a settled length: {lengths.reason}")
         return self.pair_map(*lengths, eps)[2]
 
     def gap_slope(self, q1: ArrayLike, q2: ArrayLike, eps: ArrayLike) -> Array:
         """``d eps'/d eps = (skip^2 + sigma_w^2 x E[phi' phi']) sqrt(q1 q2/(q1' q2'))``."""
-        q1, q2 = np.asarray(q1, dtype=float), np.asarray(q2, dtype=float)
-        next1 = self._next_length(q1, self.moments.first, self._bias_moments.first)
-        next2 = self._next_length(q2, self.moments.second, self._bias_moments.second)
-        ratio = np.sqrt(q1 * q2 / (next1 * next2))
+        q1, q2 = self._unscaled(np.asarray(q1, dtype=float), np.asarray(q2, dtype=float))
+        next1, next2 = self._next_lengths(q1, q2)
+        ratio = np.sqrt(q1 / next1) * np.sqrt(q2 / next2)
         return np.asarray(self.gradient_pair_factor_at(q1, eps, q2) * ratio)
 
     def gradient_factor_at(self, q: ArrayLike) -> Array:
@@ -246,8 +266,12 @@ class MeanField:
         )
 
     @cached_property
-    def _settled(self) -> tuple[float, float] | Undefined:
-        """Lengths of the two members of a pair; ``start`` stands for any when scale-free."""
+    def settled(self) -> tuple[float, float] | Undefined:
+        """Lengths ``(q1*, q2*)`` of the two members of a pair, ``q_i'(q_i*) = q_i*``.
+
+        They differ only where the noise does (``masks="clean"``). ``start`` stands for any length
+        of a scale-free network; ``Undefined`` with the reason where there is none.
+        """
         first = self._reached
         if isinstance(first, Undefined):
             return (self.start, self.start) if self.scale_free else first
@@ -270,7 +294,7 @@ class MeanField:
 
         For a scale-free network the slope of the ratio map, ``rho`` for independent masks.
         """
-        settled = self._settled
+        settled = self.settled
         return settled if isinstance(settled, Undefined) else float(self.gap_slope(*settled, 0.0))
 
     @property
@@ -285,7 +309,7 @@ class MeanField:
 
         ``drop (1 - sigma_b^2/q)`` for independent masks, ``1 - overlap`` of that for others.
         """
-        settled = self._settled
+        settled = self.settled
         return settled if isinstance(settled, Undefined) else float(self.pair_map(*settled, 0.0)[2])
 
     @cached_property
@@ -298,7 +322,7 @@ class MeanField:
         """
         from scipy.optimize import brentq
 
-        settled = self._settled
+        settled = self.settled
         if isinstance(settled, Undefined):
             return settled
         field, detuning = float(self.dropout_field), float(self.chi) - 1
@@ -326,7 +350,7 @@ class MeanField:
     @cached_property
     def curvature_weight(self) -> float:
         """``sigma_w^2 x/q'``: what a deficit of the gap is multiplied with in the map."""
-        q = self._settled
+        q = self.settled
         if isinstance(q, Undefined):
             raise InputError(f"the map near alignment needs a settled length: {q.reason}")
         return self.sigma_w**2 * self.moments.cross / float(self.length_map(q[0]))
@@ -336,13 +360,13 @@ class MeanField:
     @property
     def gradient_factor(self) -> Quantity:
         """``sigma_w^2 E[phi'^2]/rho`` at the settled length, chi_1 of 1912.09132."""
-        q = self._settled
+        q = self.settled
         return q if isinstance(q, Undefined) else float(self.gradient_factor_at(q[0]))
 
     @cached_property
     def depth_scale(self) -> DepthScale:
         """Depth scales at the fixed point, in layers."""
-        settled, eps = self._settled, self.eps
+        settled, eps = self.settled, self.eps
         if isinstance(settled, Undefined) or isinstance(eps, Undefined):
             why = settled if isinstance(settled, Undefined) else eps
             assert isinstance(why, Undefined)
@@ -373,7 +397,7 @@ class MeanField:
     @cached_property
     def universality(self) -> UniversalityClass:
         """Singularity, exponent and amplitude of the map near alignment."""
-        settled = self._settled
+        settled = self.settled
         name, kappa = map_singularity(self.activation)
         if self.activation.why_no_theory:
             why = Undefined(self.activation.why_no_theory)
@@ -387,7 +411,7 @@ class MeanField:
             return replace(free, amplitude=clean * float(free.amplitude))
         if settled[0] != settled[1]:
             second = replace(self, drop=0.0, masks="independent").length_map(settled[1])
-            lengths = math.sqrt(settled[0] * float(second))
+            lengths = math.sqrt(settled[0]) * math.sqrt(float(second))
             weight = self.sigma_w**2 * self.moments.cross / lengths
             return classify_unequal(self.kernel, *settled, weight)
         family = "scale-free" if self.scale_free else "stable"
@@ -406,7 +430,7 @@ class MeanField:
         InputError
             Where the lengths do not settle, differ, or the map is linear.
         """
-        settled = self._settled
+        settled = self.settled
         if isinstance(settled, Undefined):
             raise InputError(f"the scaling law needs a settled length: {settled.reason}")
         if not self.noise.alike and self.drop > 0:
@@ -458,11 +482,11 @@ class MeanField:
                 f"drop has {len(rates)} rates; expected one, or {depth} for {depth} layers"
             )
         if q0 is None:
-            if isinstance(self._settled, Undefined):
+            if isinstance(self.settled, Undefined):
                 raise InputError(
-                    f"give q0: there is no settled length to start from ({self._settled.reason})"
+                    f"give q0: there is no settled length to start from ({self.settled.reason})"
                 )
-            q0 = self._settled
+            q0 = self.settled
         q1, q2 = (as_number("q0", q) for q in (q0 if isinstance(q0, tuple) else (q0, q0)))
         by_rate = {rate: replace(self, drop=float(rate)) for rate in set(rates)}
         return propagate([by_rate[rate] for rate in rates], q1, q2, eps0)
@@ -503,9 +527,9 @@ def propagate(
     states, single, pair = [state], [], []
     for depth, layer in enumerate(layers, start=1):
         a, b, e = state
-        single.append(layer.gradient_factor_at(a))
-        pair.append(layer.gradient_pair_factor_at(a, e, b))
         with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+            single.append(layer.gradient_factor_at(a))
+            pair.append(layer.gradient_pair_factor_at(a, e, b))
             state = layer.pair_map(a, b, e)
         if not all(np.all(np.isfinite(x)) for x in state) or np.any(state[0] <= 0):
             raise InputError(

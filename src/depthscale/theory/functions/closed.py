@@ -80,11 +80,13 @@ class TwoSlopes:
         theta = _angle(eps)
         # sin(theta) - theta cos(theta) = theta^2 j_1(theta), a spherical Bessel function
         bend = theta * theta * special.spherical_jn(1, theta)
-        aligned = np.sqrt(q1 * q2) * (self._square * eps - (2 / math.pi) * self._kink * bend)
+        root = np.sqrt(q1) * np.sqrt(q2)
+        aligned = root * (self._square * eps - (2 / math.pi) * self._kink * bend)
         return np.asarray(aligned + self._square * (np.sqrt(q1) - np.sqrt(q2)) ** 2 / 2)
 
     def slope_gap(self, q1: Array, q2: Array, eps: Array) -> Array:
-        return (2 / math.pi) * self._kink * _angle(eps) + 0 * (q1 + q2)
+        shape = np.broadcast_shapes(np.shape(q1), np.shape(q2), np.shape(eps))
+        return np.full(shape, (2 / math.pi) * self._kink * _angle(eps))
 
 
 @dataclass(frozen=True)
@@ -102,31 +104,32 @@ class Erf:
         return (4 / math.pi) / ((1 + 2 * q) * np.sqrt(1 + 4 * q))
 
     def gap(self, q1: Array, q2: Array, eps: Array) -> Array:
-        root = np.sqrt(q1 * q2)
-        p = root * (1 - eps)
+        p = np.sqrt(q1) * np.sqrt(q2) * (1 - eps)
         # the cosine of arcsin(2p/sqrt((1 + 2 q1)(1 + 2 q2))) is this over the same square root
-        rest = np.sqrt(1 + 2 * (q1 + q2) + 4 * root * root * eps * (2 - eps))
+        rest = np.hypot(np.sqrt(1 + 2 * (q1 + q2)), _across(q1, q2, eps))
         half = np.zeros(np.broadcast(q1, q2, eps).shape)
         for q in (q1, q2):
-            side = np.sqrt(1 + 4 * q)
             # sine and cosine of a - c, a = arcsin(2q/(1 + 2q)), c the arcsine above
-            sine = 2 * (q * rest - p * side)
+            side = np.sqrt(1 + 4 * q)
+            sin_a, cos_a = 2 * q / (1 + 2 * q), side / (1 + 2 * q)
+            sine = sin_a * rest - 2 * cos_a * p
             # at equal variances q^2 rest^2 - p^2 side^2 = q^2 eps (2 - eps) (1 + 2q)^2
-            stable = 2 * q * q * eps * (2 - eps) * (1 + 2 * q) ** 2 / (q * rest + np.abs(p) * side)
-            sine = np.where((q1 == q2) & (p > 0), stable, sine)
-            half = half + np.arctan2(sine, side * rest + 4 * q * p)
+            both = (rest + np.abs(1 - eps) * side) / (1 + 2 * q)
+            sine = np.where((q1 == q2) & (eps < 1), 2 * q * (eps * (2 - eps)) / both, sine)
+            half = half + np.arctan2(sine, cos_a * rest + 2 * sin_a * p)
         return half / math.pi
 
     def slope_gap(self, q1: Array, q2: Array, eps: Array) -> Array:
-        root = np.sqrt(q1 * q2)
-        excess = 4 * root * root * eps * (2 - eps)
-        base = 1 + 2 * (q1 + q2)
-        both = 1 / np.sqrt(base + excess)
+        across, base = _across(q1, q2, eps), np.sqrt(1 + 2 * (q1 + q2))
+        rest = np.hypot(base, across)
         single = (1 / np.sqrt(1 + 4 * q1) + 1 / np.sqrt(1 + 4 * q2)) / 2
-        aligned = excess / (
-            np.sqrt(base) * np.sqrt(base + excess) * (np.sqrt(base) + np.sqrt(base + excess))
-        )
-        return np.asarray((4 / math.pi) * np.where(q1 == q2, aligned, single - both))
+        aligned = (across / base) * (across / rest) / (base + rest)
+        return np.asarray((4 / math.pi) * np.where(q1 == q2, aligned, single - 1 / rest))
+
+
+def _across(q1: Array, q2: Array, eps: Array) -> Array:
+    """``2 sqrt(q1 q2) sin theta`` for the correlation ``cos theta = 1 - eps``."""
+    return np.asarray(2 * np.sqrt(q1) * np.sqrt(q2) * np.sqrt(eps * (2 - eps)))
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ class Wave:
 
     def gap(self, q1: Array, q2: Array, eps: Array) -> Array:
         # E(u - v)^2/2 and half the sum of variances
-        apart = (np.sqrt(q1) - np.sqrt(q2)) ** 2 / 2 + np.sqrt(q1 * q2) * eps
+        apart = (np.sqrt(q1) - np.sqrt(q2)) ** 2 / 2 + np.sqrt(q1) * np.sqrt(q2) * eps
         total = q1 + q2
         sign = 1 if self.odd else -1
         mixed = np.exp(apart - total) - (np.exp(-2 * q1) + np.exp(-2 * q2)) / 2
@@ -208,7 +211,7 @@ class Power:
             return np.full(np.broadcast(q1, q2, eps).shape, math.inf)
         half = self.exponent / 2
         apart = self._squares / 4 * float(_absolute_moment(self.exponent))
-        aligned = (q1 * q2) ** half * self._unit_gap(eps)
+        aligned = q1**half * q2**half * self._unit_gap(eps)
         return np.asarray(aligned + apart * (q1**half - q2**half) ** 2)
 
     def slope_gap(self, q1: Array, q2: Array, eps: Array) -> Array:
