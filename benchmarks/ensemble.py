@@ -298,7 +298,7 @@ def scaling() -> list[dict[str, Any]]:
 def crossings() -> list[dict[str, Any]]:
     """The number of inputs from which explicit weights are cheaper, and what the planner says."""
     rows = []
-    for width in (64, 256, 1024):
+    for width in (16, 64, 256, 1024):
         ratios = {}
         for m in (2, 4, 8, 16, 32, 64, 128, 256):
             if m > width:

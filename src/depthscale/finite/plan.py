@@ -9,6 +9,7 @@ import torch
 
 from depthscale.answers import InputError
 from depthscale.finite.architecture import Architecture
+from depthscale.finite.columns import FEW
 from depthscale.finite.hops import Explicit, Weightless, Weights
 from depthscale.finite.upkeep import Precision
 
@@ -47,16 +48,18 @@ class Plan:
 def break_even(width: int) -> float:
     """Number of inputs from which explicit weights are cheaper at this width.
 
-    A weightless layer is taken to cost as much as ``COST_OF_SQUARE m^2 + COST_OF_INPUT m`` products
-    of a weight with an input for each unit, an explicit one ``width (m + COST_OF_WEIGHT)``. At
-    width 256 this gives 51 inputs, as measured (``benchmarks/ensemble.py``). At 64 and 1024 there
-    is no sharp point: from 32 and 64 inputs on the two costs lie within a factor .7 of each other.
+    Both engines need inner products of all vectors. Beside these a weightless layer is taken to
+    cost as much as ``COST_OF_SQUARE m^2 + COST_OF_INPUT m`` products of a weight with an input for
+    each unit, an explicit one ``width (m + COST_OF_WEIGHT)``: 6 inputs at width 16, 35 at 64, 330
+    at 256. Measured (``benchmarks/ensemble.py``): at widths up to 64 there is no sharp point, the
+    costs lie within a factor 1.4 of each other from 8 to 32 inputs on; at 256 and more the
+    weightless engine was cheaper with as many inputs as units.
     """
     a, b, c = COST_OF_SQUARE, COST_OF_INPUT - width, -COST_OF_WEIGHT * width
-    return (math.sqrt(b * b - 4 * a * c) - b) / (2 * a)
+    return max(FEW, (math.sqrt(b * b - 4 * a * c) - b) / (2 * a))
 
 
-COST_OF_SQUARE, COST_OF_INPUT, COST_OF_WEIGHT = 6.0, 150.0, 40.0
+COST_OF_SQUARE, COST_OF_INPUT, COST_OF_WEIGHT = 0.5, 120.0, 40.0
 
 
 def make_plan(
