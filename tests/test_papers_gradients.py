@@ -6,12 +6,22 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from depthscale.finite.explicit import explicit_pairs
 from depthscale.papers import __main__ as papers
 from depthscale.papers import gradients
 from depthscale.papers.claims import joined
-from depthscale.papers.gradients import linear, mechanisms, metrics, published, runs, spread
+from depthscale.papers.gradients import (
+    linear,
+    mechanisms,
+    metrics,
+    published,
+    runs,
+    speed,
+    spread,
+    steps,
+)
 from depthscale.papers.gradients import training as trained
 from depthscale.papers.gradients.common import KEEPS, VARIANCES, factors, field, log_factors
 from depthscale.theory.meanfield import MeanField
@@ -119,6 +129,153 @@ def test_depth_scales_and_half_depth_of_a_known_column():
     (half,) = [h for h in trained.halves() if (h.panel, h.variance) == ("f", 1.8)]
     assert (half.xi1, half.xi2) == (pytest.approx(63.85, abs=0.01), pytest.approx(10.53, abs=0.01))
     assert half.depth == pytest.approx(105, abs=0.5)
+
+
+# Figure 6 trained anew ---------------------------------------------------------------------------
+
+
+def layer_by_layer(network, inputs, generator):
+    """Signals into every layer and the outputs before the last tanh, by plain operations."""
+    signals = [inputs]
+    for weight, bias in zip(network.weights[:-1], network.biases[:-1], strict=True):
+        signal = torch.tanh(signals[-1] @ weight + bias)
+        mask = torch.empty_like(signal).bernoulli_(network.rho, generator=generator)
+        signals.append(signal * mask / network.rho)
+    return signals, signals[-1] @ network.weights[-1]
+
+
+@pytest.mark.parametrize("rho", [0.7, 1.0])
+def test_a_step_goes_down_the_gradient_of_autograd(rho):
+    start = steps.Network.drawn([64, 30, 30, 30, 10], rho, 5)
+    images = steps.digits().draw(20)
+    moved = start.copy(3)
+    moved.descend(images.inputs, images.targets, 0.1)
+    parameters = [x.requires_grad_() for x in start.weights + start.biases]
+    top = layer_by_layer(start, images.inputs, torch.Generator().manual_seed(3))[1]
+    logits = torch.tanh(top) + start.biases[-1]
+    gradients = torch.autograd.grad(
+        torch.nn.functional.cross_entropy(logits, images.targets), parameters
+    )
+    for old, new, slope in zip(parameters, moved.weights + moved.biases, gradients, strict=True):
+        assert slope.norm() > 1e-3
+        torch.testing.assert_close(new - old.detach(), -0.1 * slope, rtol=1e-3, atol=2e-7)
+
+
+@pytest.mark.parametrize(("below", "above"), [(12, 12), (12, 40), (40, 12)])
+def test_orthogonal_weights_keep_the_mean_square(below, above):
+    turn = steps.orthogonal(below, above, torch.Generator().manual_seed(1)).double()
+    gram = turn @ turn.T if below < above else turn.T @ turn
+    torch.testing.assert_close(
+        gram, torch.eye(min(below, above)).double() * max(1.0, above / below), rtol=0, atol=1e-5
+    )
+    # entries of mean square 1/below
+    assert float(turn.square().mean()) == pytest.approx(1 / below, rel=1e-5)
+
+
+class Scripted:
+    """Improves by a tenth from one measurement of accuracy to the next."""
+
+    def __init__(self, first):
+        self.now = first - 0.1
+        self.moves = 0
+
+    def accuracy(self, _):
+        self.now += 0.1
+        return self.now
+
+    def descend(self, *_):
+        self.moves += 1
+
+
+def test_steps_are_interpolated_between_measurements():
+    network = Scripted(0.11)
+    # 0.11, 0.21, 0.31 after 0, 8, 16 steps: 0.25 after 8 + 8 * 0.4
+    assert steps.steps_taken(network, 0.1, 0) == pytest.approx(11.2)
+    assert network.moves == 16
+    assert steps.steps_taken(Scripted(0.3), 0.1, 0) == 0
+    assert steps.steps_taken(Scripted(-9.0), 0.1, 0) == math.inf
+
+
+def test_a_trained_network_is_slower_at_smaller_rates_and_drawn_again_alike():
+    rates, taken = steps.trained(0.98, 20, 24, 1)
+    assert np.all(np.diff(rates) > 0)
+    assert np.all(taken[:2] > steps.MANY)
+    assert set(rates) <= set(published.training_steps()[0.98, 20][0])
+    # one seed at all rates: steps * rate is a property of the network, but for noise of batches
+    assert np.ptp(speed.slow_products(rates, taken, steps.MANY)) < 0.5
+    again = steps.trained.__wrapped__(0.98, 20, 24, 1)
+    assert again.steps.tolist() == taken.tolist()
+
+
+def test_a_network_that_knows_many_digits_untrained_is_left_out(monkeypatch):
+    monkeypatch.setattr(steps, "LUCKY", 0.0)
+    assert steps.trained.__wrapped__(0.98, 20, 24, 1).steps.size == 0
+
+
+def test_a_power_of_depth_is_found_again():
+    rates = np.geomspace(1e-4, 1e-1, 13)
+    for power in (-1.0, 0.0):
+        depths, products = [], []
+        for depth in (20, 40, 80, 160):
+            taken = 5 * depth**power / rates
+            taken[-2:] = 1000  # beyond the best rate
+            logs = speed.slow_products(rates, taken, 60)
+            depths.append(depth)
+            products.append(math.exp(logs.mean()))
+        assert speed.exponent(np.array(depths), np.array(products))[0] == pytest.approx(power)
+
+
+@pytest.mark.parametrize("rho", [0.8, 1.0])
+def test_the_tangent_kernel_of_random_networks_is_the_predicted_one(rho, monkeypatch):
+    """Explicit gradients of ten outputs before their tanh, under masks of their own."""
+    monkeypatch.setattr(steps, "WEIGHT_VARIANCE", 1.3)
+    monkeypatch.setattr(steps, "BIAS_VARIANCE", 0.1)
+    width, depth, cosine = 300, 5, 0.6
+    ones = torch.tensor([[1.0, 1.0], [cosine, math.sqrt(1 - cosine**2)]])
+    found = []
+    for seed in range(6):
+        network = steps.Network.drawn([100, *[width] * (depth - 1), 10], rho, seed)
+        plane = steps.orthogonal(100, 2, torch.Generator().manual_seed(seed)) * 10
+        pair = torch.stack([plane[:, 0], ones[1] @ plane.T])
+        for weight in network.weights:
+            weight.requires_grad_()
+        slopes = []
+        for image, masks in zip(pair, (1, 2), strict=True):
+            generator = torch.Generator().manual_seed(masks)
+            top = layer_by_layer(network, image[None], generator)[1][0]
+            slopes.append([torch.autograd.grad(t, network.weights, retain_graph=True) for t in top])
+        found += [
+            sum(float((a * b).sum()) for a, b in zip(one, other, strict=True)) / width
+            for one, other in zip(*slopes, strict=True)
+        ]
+    theory = speed.kernels(rho, (1.3, 0.1), depth, 100 / width, np.array([cosine]))[-1, 0]
+    # six networks of width 300: 2 %
+    assert np.mean(found) == pytest.approx(theory, rel=0.06)
+
+
+def test_cosines_are_those_of_the_digits():
+    inputs, labels = steps.digits().inputs.double(), steps.digits().targets
+    inputs = inputs / inputs.norm(dim=1, keepdim=True)
+    cosines = inputs @ inputs.T
+    same = labels[:, None] == labels
+    own = torch.eye(len(labels), dtype=torch.bool)
+    means = [float(cosines[which].mean()) for which in (same & ~own, ~same)]
+    assert means == pytest.approx(speed.COSINES, abs=0.001)
+
+
+def test_published_speeds_name_their_variances(verdicts):
+    claim = found(verdicts, "contrast of the tangent kernel")
+    assert claim.verdict == "confirmed"
+    assert 0.2 < claim.ours < 0.5
+    # neither a more isometric nor a less isometric critical point does better
+    for other in ((1.0, 1e-6), (1.189, 1e-3), (1.986, 0.1)):
+        assert np.std(speed.published_logs(other)) > 1.5 * claim.ours
+
+
+def test_our_own_training_is_judged(verdicts):
+    mine = [c for c in verdicts.claims if "training of our own" in c.statement]
+    assert [c.stated for c in mine] == [-1.0, 0.0, 0.0]
+    assert "not tested" not in {c.verdict for c in verdicts.claims}
 
 
 # Verdicts ----------------------------------------------------------------------------------------

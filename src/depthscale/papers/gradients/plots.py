@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depthscale.papers.gradients import mechanisms, training
+from depthscale.papers.gradients import mechanisms, speed, training
 from depthscale.papers.gradients.common import DEPTH, KEEPS, NAMES, factors, log_factors
 from depthscale.papers.gradients.linear import PUBLISHED_NETS, exact, seen
 from depthscale.papers.gradients.mechanisms import floor, readout, responding, tanh
@@ -340,7 +340,7 @@ def _response(axes: Axes, runs: Runs) -> None:
 
 
 def figure_training(runs: Runs, target: Path) -> Figure:
-    """The authors' trainable lengths and training speeds against the depth scales."""
+    """The authors' trainable lengths against the depth scales, and training speeds."""
     keeps = (1.0, 0.99, 0.98, 0.95)
     with style():
         figure = page((9.8, 5.6))
@@ -355,7 +355,7 @@ def figure_training(runs: Runs, target: Path) -> Figure:
         for axes in grid[:, 0]:
             axes.set_ylabel("depth")
         _errors(grid[1, 1])
-        _speeds(grid[1, 2])
+        _speeds(grid[1, 2], runs)
         return finish(figure, target)
 
 
@@ -408,27 +408,31 @@ def _errors(axes: Axes) -> None:
     axes.legend(handlelength=1, loc="lower right")
 
 
-def _speeds(axes: Axes) -> None:
-    for index, rho in enumerate((1.0, 0.99, 0.98)):
-        depths, products, spreads_ = training.speeds(rho)
+def _speeds(axes: Axes, runs: Runs) -> None:
+    """Published and own, ours times one factor, on one constant over the kernel's contrast."""
+    size = np.exp(speed.published_logs(speed.ISOMETRIC).mean())
+    scale = speed.published_over_own(runs)
+    line = np.arange(10, speed.DEEPEST + 1)
+    for index, rho in enumerate(speed.RHOS):
+        depths, products, spreads_ = speed.speeds(rho)
+        colour, marker = COLOURS[index], MARKERS[index]
+        label = rf"$\rho$ = {rho:g}, published"
         axes.errorbar(
-            depths,
-            products,
-            products * spreads_,
-            fmt=MARKERS[index],
-            color=COLOURS[index],
-            label=rf"$\rho$ = {rho:g}",
-            **DOTS,
+            depths, products, products * spreads_, fmt=marker, color=colour, label=label, **DOTS
         )
-    line = np.array([50, 400])
-    axes.plot(line, 7 / line, color=GUIDE, linewidth=1)
-    axes.text(95, 0.038, "1/depth", color=GUIDE, fontsize="small", ha="right")
+        depths, products = speed.own_speeds(runs, rho)
+        axes.plot(depths, products * scale, "x", color=colour, markersize=3.5, alpha=0.8)
+        law = speed.contrasts(rho, speed.ISOMETRIC, speed.PUBLISHED_FIRST)
+        axes.plot(line, size / law[line - 1], color=colour, linewidth=1)
+    axes.plot([], [], "x", color=GUIDE, markersize=3.5, label=f"ours, times {scale:.1f}")
+    axes.plot([], [], color=GUIDE, linewidth=1, label="one constant over $D$")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_ylim(0.008, 30)
     axes.set_xlabel("depth")
     axes.set_ylabel(r"steps $\times$ learning rate")
-    axes.set_title("training to accuracy 0.25, published")
-    axes.legend(handlelength=0.8, loc="upper left")
+    axes.set_title("training to accuracy 0.25")
+    axes.legend(handlelength=0.8, loc="upper left", fontsize=7)
 
 
 def _kept(runs: Runs, shades: list[Any]) -> list[tuple[float, Any]]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from depthscale.finite.ensemble import Ensemble, Pair
 from depthscale.finite.sampled import Sampled
+from depthscale.papers.gradients import steps
 from depthscale.papers.gradients.common import DEPTH, KEEPS, NAMES, VARIANCES
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
@@ -111,6 +112,24 @@ class Runs:
         """Every network's own gradients, of a pair that starts at its fixed point."""
         return _pairs(network, loss, width, tied, depth, self._blocks(1000, width))
 
+    @property
+    def trained_width(self) -> int:
+        """Of figure 6."""
+        return 48 if self.quick else steps.WIDTH
+
+    def trained_nets(self, rho: float) -> dict[int, int]:
+        """How many of each depth."""
+        nets = steps.NETS[rho]
+        return dict.fromkeys(sorted(nets)[:2], 2) if self.quick else nets
+
+    def trained(self, rho: float) -> list[tuple[int, steps.Trained]]:
+        """Figure 6: depth and steps of every network that is trained."""
+        return [
+            (depth, steps.trained(rho, depth, self.trained_width, index))
+            for depth, number in self.trained_nets(rho).items()
+            for index in range(number)
+        ]
+
     def _blocks(self, least: int, width: int) -> int:
         """Even, for two processes."""
         return 1 if self.quick else WORKERS * math.ceil(least / (WORKERS * _block(width)))
@@ -126,9 +145,12 @@ class Runs:
                     ("figures 4 and 5, width 500", 200, NARROW),
                     ("mechanisms", 1000, WIDTH),
                 )
+            }
+            | {
+                "figure 6, trained": sum(sum(self.trained_nets(rho).values()) for rho in steps.NETS)
             },
             "seeds": "crc32 of the words of each setting, papers/gradients/runs.py",
-            "precision": "mixed",
+            "precision": "mixed; single in training",
         }
 
 

@@ -1,4 +1,4 @@
-"""Claims on training, held against the authors' own measurements; nothing is trained here."""
+"""Claims on training: its speed, and the trainable length by the authors' own measurements."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from depthscale.papers.claims import Claim
-from depthscale.papers.gradients.common import claim, factors, number, verdict_if
-from depthscale.papers.gradients.published import Panel, panels, training_steps
+from depthscale.papers.gradients.common import claim, factors, verdict_if
+from depthscale.papers.gradients.published import Panel, panels
 from depthscale.papers.gradients.runs import Runs
+from depthscale.papers.gradients.speed import figure_six
 from depthscale.theory.activation import activation as named
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
 
-SPEED = "figure 6: training speed"
 LENGTH = "figure 7: trainable length"
 CHANCE = 0.1
-SHALLOW = (20, 80)
-"""Depths between which the dependence of the speed on depth is read."""
 
 
 class Half(NamedTuple):
@@ -47,88 +45,7 @@ FORMS: dict[str, Callable[[Half], float]] = {
 
 def figures_six_and_seven(runs: Runs) -> list[Claim]:
     """Figures 6 and 7."""
-    return [*_speed(), _retrained(), *_length()]
-
-
-# Figure 6 ----------------------------------------------------------------------------------------
-
-
-@cache
-def speeds(rho: float) -> tuple[Array, Array, Array]:
-    """Depths, ``steps * learning rate`` of small rates, and its spread over them in logarithm."""
-    depths, products, spreads = [], [], []
-    for (keep, depth), (rates, steps) in training_steps().items():
-        if keep != rho:
-            continue
-        small = (steps > 60) & (rates < rates[steps.argmin()])  # the branch of too few steps
-        logs = np.log(rates[small] * steps[small])
-        depths.append(depth)
-        products.append(math.exp(logs.mean()))
-        spreads.append(float(logs.std(ddof=1)))
-    return np.array(depths, dtype=float), np.array(products), np.array(spreads)
-
-
-def speed_exponent(rho: float, low: float, high: float) -> tuple[float, float]:
-    """Power of depth in ``steps * learning rate``, and its standard error."""
-    depths, products, _ = speeds(rho)
-    keep = (depths >= low) & (depths <= high)
-    fit, covariance = np.polyfit(np.log(depths[keep]), np.log(products[keep]), 1, cov=True)
-    return float(fit[0]), math.sqrt(float(covariance[0, 0]))
-
-
-def _speed() -> list[Claim]:
-    free, error = speed_exponent(1.0, 0, math.inf)
-    claims = [
-        number(
-            "both",
-            SPEED,
-            "without dropout steps are a function of learning rate times depth, tau(eta L): power"
-            " of depth in tau eta, depth 50 to 400",
-            -1.0,
-            free,
-            0.1,
-            "four standard errors of the fit",
-            f"+- {error:.3f}, published data, learning rates below the best one. Every layer"
-            " contributes its gradient, none of which has decayed at criticality",
-        )
-    ]
-    found = {rho: speed_exponent(rho, *SHALLOW) for rho in (0.99, 0.98)}
-    longest = {rho: speeds(rho) for rho in found}
-    listed = ", ".join(f"{e:.2f} +- {d:.2f} at rho = {r:g}" for r, (e, d) in found.items())
-    slow = ", ".join(
-        f"{p[-1] / p.min():.1f} times at depth {d[-1]:.0f} for rho = {r:g}"
-        for r, (d, p, _) in longest.items()
-    )
-    claims.append(
-        number(
-            "both",
-            SPEED,
-            "with dropout steps are a function of the learning rate alone: power of depth in tau"
-            f" eta, depths {SHALLOW[0]} to {SHALLOW[1]}, mean of rho = 0.99 and 0.98",
-            0.0,
-            float(np.mean([e for e, _ in found.values()])),
-            0.25,
-            "a quarter of the difference to no dropout",
-            f"published data: {listed}. Deeper networks are slower still: {slow} than the fastest"
-            " depth. Layers farther than a depth scale from the loss do not help",
-            agreed="confirmed in a window",
-        )
-    )
-    return claims
-
-
-def _retrained() -> Claim:
-    return claim(
-        "both",
-        SPEED,
-        "the same from training of our own",
-        "not tested",
-        note="a point is a network of 50 to 400 layers, trained on MNIST at 15 learning rates or"
-        " more; the numbers above are the authors' measurements",
-    )
-
-
-# Figure 7 ----------------------------------------------------------------------------------------
+    return [*figure_six(runs), *_length()]
 
 
 @cache
