@@ -76,6 +76,15 @@ def test_a_pinned_start_is_told_exactly():
     np.testing.assert_allclose(run.values("eps")[:, 0, 0], 0.3, rtol=1e-13)
 
 
+def test_gradients_that_vanish_on_their_way_to_single_precision():
+    """Inputs coalesce: gradients fall to 1e-26 before they reach layers where inputs are apart."""
+    networks = Ensemble("identity", 0.5**0.5, 0.1**0.5, WIDTH, 180)
+    one, two = both(networks, Pair(1.0))
+    assert two.mean("delta_aa")[0, 1] < 1e-35
+    for observable in ("eps", "delta_aa", "grad_aa", "grad_ab_abs"):
+        assert deviation(one, two, observable) < ROUNDING, observable
+
+
 def test_lengths_beyond_single_precision():
     """sigma_w = 1e12: numbers of 1e12 and more in every layer, whose squares float32 has not."""
     networks = Ensemble("relu", 1e12, 0.0, WIDTH, 8)

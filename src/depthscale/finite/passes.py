@@ -418,7 +418,9 @@ class Block:
     ) -> tuple[Array, NDArray[np.bool_] | None, Array]:
         """Coordinates of gradients, after bringing their length back to 1, and which have died."""
         factor, units = factorise(delta, self.space, "unused"), delta.shape[2]
-        allowed = Range(WIDEST[delta.dtype])
+        allowed = Range(
+            WIDEST[self.precision.apart]
+        )  # the narrower one: the next layer may need it
         dead = self._mended(delta, factor, chain)
         coordinates = factor.coordinates
         if not allowed.holds(factor, units):
