@@ -21,7 +21,6 @@ BLOCK = {"cpu": 3 << 17, "cuda": 1 << 23}
 MOST_NETS = {"cpu": 256, "cuda": 1 << 13}
 
 # What the backward pass keeps of the forward pass at a time, in bytes, where inputs are far apart.
-# The pool of processes takes one whose memory has grown by 300 MB for leaking, and replaces it.
 KEPT = {"cpu": 3 << 26, "cuda": 1 << 33}
 
 ENGINES = ("auto", "weightless", "explicit")

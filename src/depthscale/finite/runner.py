@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -225,6 +226,8 @@ def _in_order(job: Job, blocks: range, workers: int) -> Iterator[dict[str, Signe
     yield from job.blocks(blocks[:1])
     each = max(1, min(int(TASK / (time.monotonic() - start)), len(blocks) // (4 * workers)))
     tasks = (blocks[k : k + each] for k in range(1, len(blocks), each))
+    # a process whose memory has grown by 300 MB, as for a wide layer, is replaced between two tasks
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     parallel = Parallel(workers, backend="loky", return_as="generator", inner_max_num_threads=1)
     for results in parallel(delayed(job.blocks)(task) for task in tasks):
         yield from results
