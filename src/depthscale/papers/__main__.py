@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "paper",
         choices=STUDIES,
-        help="dropout is 2605.21648 (30 s), gradients is 1912.09132 (8 min on two processors)",
+        help="dropout is 2605.21648 (30 s), gradients is 1912.09132 (6 min on two processors)",
     )
     parser.add_argument("--out", type=Path, help="folder for claims and figures; default: none")
     parser.add_argument(
