@@ -119,6 +119,15 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     assert equal(more, SMALL.backward("quadratic", Pair(0.4), 1900, seed=3))
 
 
+def test_a_saved_run_is_not_that_of_inputs_in_another_order(tmp_path):
+    a, b = np.random.default_rng(1).standard_normal((2, 32))
+    near = b + 1e-9 * np.eye(32)[0]
+    path = tmp_path / "run.npz"
+    SMALL.forward([a, b, near], 4, checkpoint=path)
+    with pytest.raises(InputError, match="saved by a run of another network, inputs"):
+        SMALL.forward([a, near, b], 4, checkpoint=path)
+
+
 def test_a_killed_run_goes_on(tmp_path):
     """SIGKILL in the middle leaves a whole file."""
     path = tmp_path / "run.npz"

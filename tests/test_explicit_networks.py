@@ -78,6 +78,18 @@ CASES = [
         "quadratic",
     ),
     Case(
+        "uneven inputs, masks of their own",
+        Ensemble(**TANH, width=[4, 9, 8, 6], depth=3, drop=[0.3, 0.2, 0.2]),
+        np.array([[1.0, 0.0, 0.0, 0.2], [2.0, 0.0, -0.3, 0.1]]),
+        "quadratic",
+    ),
+    Case(
+        "uneven inputs, shared masks",
+        Ensemble(**TANH, width=[4, 9, 8, 6], depth=3, drop=[0.3, 0.2, 0.2], masks="shared"),
+        np.array([[1.0, 0.0, 0.0, 0.2], [2.0, 0.0, -0.3, 0.1]]),
+        "quadratic",
+    ),
+    Case(
         "two inputs, single precision where wide",
         Ensemble(**TANH, width=[12, 40, 36, 48, 33], depth=4, drop=0.1),
         SIX[:2],

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from depthscale.finite.ensemble import Ensemble, Pair
+from depthscale.finite.pointwise import Pointwise
+from depthscale.theory.activation import activation
 
 DEPTH, NETS, WIDTH = 30, 24, 120
 
@@ -24,6 +27,12 @@ NETWORKS = {
     "decaying to linear": Ensemble("tanh", 0.5, 0.0, WIDTH, DEPTH),
     "smooth": Ensemble("gelu", 1.5, 0.2, WIDTH, DEPTH),
     "untied": Ensemble("erf", 1.5, 0.2, WIDTH, DEPTH, tied=False),
+    "saturated": Ensemble("tanh", 30.0, 0.0, WIDTH, 6),
+    "far out": Ensemble("sigmoid", 100.0, 0.0, WIDTH, 6),
+    "nearly constant": Ensemble("cos", 1e-3, 0.0, WIDTH, 6),
+    "beside a constant": Ensemble(lambda x: 1 + 1e-4 * np.tanh(x), 1.0, 0.0, WIDTH, 6),
+    "nearly linear": Ensemble("sigmoid", 0.01, 0.0, WIDTH, 6),
+    "high power": Ensemble(lambda x: x**7, 0.2, 0.0, WIDTH, 2),
 }
 
 
@@ -50,12 +59,40 @@ def test_mixed_precision_follows_the_networks_of_double_precision(name, eps):
         assert deviation(one, two, observable) < ROUNDING, observable
 
 
-@pytest.mark.parametrize("inputs", [1, 3, 7])
-def test_of_several_inputs(inputs):
+@pytest.mark.parametrize("name", ["dropout", "ordered"])
+@pytest.mark.parametrize("inputs", [1, 3, 4, 5, 7])
+def test_of_several_inputs(inputs, name):
+    """Also where one precision takes inner products and the other orthogonal matrices."""
     vectors = np.random.default_rng(2).standard_normal((inputs, WIDTH))
-    one, two = both(NETWORKS["dropout"], vectors, "readout")
-    for observable in ("q", "eps", "grad_aa")[: 3 if inputs > 1 else 1]:
-        assert 0 < deviation(one, two, observable) < ROUNDING
+    one, two = both(NETWORKS[name], vectors, "readout")
+    for observable in ("q", "delta_aa", "grad_aa", *(("eps", "delta_eps") * (inputs > 1))):
+        assert 0 < deviation(one, two, observable) < ROUNDING, observable
+
+
+LOSSES = {
+    "tiny": lambda h: 1e-30 * h.square().sum(-1),
+    "huge": lambda h: 1e25 * h.square().sum(-1),
+    "tiny in most networks": lambda h: torch.exp(-h.square().sum(-1) / 2),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_beyond_single_precision(name):
+    one, two = both(Ensemble("tanh", 1.5, 0.2, WIDTH, 3), Pair(0.5), LOSSES[name])
+    for observable in ("delta_aa", "grad_aa", "delta_eps"):
+        assert deviation(one, two, observable) < ROUNDING, observable
+
+
+@pytest.mark.parametrize(("name", "rate"), [("tanh", 2), ("sigmoid", 1)])
+def test_slopes_far_out_keep_their_digits(name, rate):
+    """``rate^2/(4 cosh(rate x/2)^2)``, of which ``1 - tanh^2`` leaves nothing beyond 19."""
+    x = torch.linspace(-300, 300, 601, dtype=torch.float64)
+    slopes, values = torch.empty_like(x), torch.empty_like(x)
+    pointwise = Pointwise(activation(name))
+    pointwise.values(x, values)
+    pointwise.slopes(x, values, slopes)
+    exact = rate**2 / 4 / np.cosh(rate * x.numpy() / 2) ** 2
+    np.testing.assert_allclose(slopes.numpy(), exact, rtol=1e-13)
 
 
 def test_a_difference_is_followed_in_double_precision_until_it_is_large():

@@ -47,6 +47,10 @@ class Architecture:
         """Number of hops."""
         return len(self.layers)
 
+    def activation(self, index: int) -> Activation:
+        """That of the pre-activations of one layer; of the last one, the readout's."""
+        return self.layers[index].activation if index < len(self.layers) else self.output
+
     def multiplies(self, x: float) -> bool:
         """Whether ``phi(2 x) = 2 phi(x)`` at a large or small ``+-x``, on its scale, in all layers.
 

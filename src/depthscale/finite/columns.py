@@ -300,7 +300,7 @@ def combine(
         vectors: ``[j, net, unit]``.
         coefficients: ``[j, k, net]``.
         out: to be filled.
-        upper: coefficients are 0 where ``j > k`` (less work).
+        upper: coefficients are 0 where ``j > k`` (less work where this goes term by term).
         add: add to what stands in ``out``.
     """
     terms, count, nets = coefficients.shape
@@ -448,6 +448,9 @@ def _householder(columns: Tensor, extra: Array | None) -> Factor:
         last = torch.from_numpy(np.ascontiguousarray(extra.T)).to(columns.device)
         vectors = torch.cat([vectors, last[:, None]], dim=1)
     q, r = torch.linalg.qr(vectors)
+    # signs as Gram-Schmidt has them, so that one stream gives one network by any route
+    signs = torch.where(r.diagonal(dim1=1, dim2=2) < 0, -1.0, 1.0)
+    q, r = q * signs[:, None], r * signs[:, :, None]
     coordinates = np.ascontiguousarray(r.cpu().numpy().transpose(1, 2, 0))
     basis = q.permute(2, 0, 1)
     if extra is not None:

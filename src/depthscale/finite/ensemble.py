@@ -264,8 +264,9 @@ class Ensemble:
                 every input with the first.
                 ``keep``: also return every network's own values.
                 ``precision``: of the units: "double", "single", or "mixed" (default): single in
-                layers of 32 units or more where no input is close to the span of others, else
-                double. Normals have 24 bits in any case and inner products 53.
+                layers of 32 units or more where no input is close to the span of others, nor
+                activations nearly constant, linear or saturated, else double. Normals have 24 bits
+                in any case.
                 ``engine``: "auto", "weightless" or "explicit".
                 ``device``: "cpu" or "cuda"; another device draws other networks.
                 ``workers``: processes, one thread each.

@@ -33,7 +33,7 @@ class Loss(ABC):
 
     @abstractmethod
     def gradient(self, draws: Draws, chain: Chain, h: Tensor, phi: Pointwise) -> Tensor:
-        """``dE_a/dh_a`` as columns ``[copy * column, net, unit]``.
+        """``dE_a/dh_a`` as columns ``[copy * column, net, unit]``, in double precision or as ``h``.
 
         Args:
             draws: the backward stream.
@@ -127,7 +127,7 @@ class UserLoss(Loss):
                     " the outputs; expected a function made of torch operations"
                 )
             (slope,) = torch.autograd.grad(values.sum(), outputs)
-        columns = slope.transpose(0, 1)[list(chain.order)].to(h.dtype)
+        columns = slope.transpose(0, 1)[list(chain.order)]
         return chain.differences_(columns.contiguous())
 
 

@@ -33,7 +33,9 @@ OBSERVABLES = {
         ("input", "hop"), "mean of phi(h) over units, before noise", False
     ),
     "activation_square": Observable(("input", "hop"), "mean square of phi(h), before noise"),
-    "zero_share": Observable(("input", "hop"), "share of units with phi(h) = 0, before noise"),
+    "zero_share": Observable(
+        ("input", "hop"), "share of units with phi(h) = 0 as computed, before noise"
+    ),
     "delta_aa": Observable(("input", "layer"), "squared norm of dE/dh"),
     "delta_eps": Observable(("pair", "layer"), "one minus the cosine of dE_a/dh and dE_b/dh"),
     "grad_aa": Observable(("input", "hop"), "squared norm of dE_a/dW"),

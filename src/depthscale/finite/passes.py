@@ -42,6 +42,7 @@ from depthscale.finite.upkeep import (
     Range,
     keep_dead,
     mend_dead,
+    plain_lengths,
 )
 
 # Share of a square below which activations are measured without the bias beside them.
@@ -257,9 +258,10 @@ class Block:
             return None
         if layer.noise.kind == "layers":
             return draw_noise(draws, layer, chain, signal[0, :, :1], exchangeable=False)
-        # with a residual branch a unit is the same one from layer to layer
+        # given inputs are what they are, unit by unit; with a residual branch a unit is the same
+        # one from layer to layer
         before = self.architecture.layers[max(index - 1, 0)]
-        plain = layer.skip == 0 and before.skip == 0
+        plain = layer.skip == 0 and before.skip == 0 and (index > 0 or self.start.kind != "given")
         noise = draw_noise(draws, layer, chain, signal[0], exchangeable=plain)
         if noise is not None:
             noise.apply_(chain, signal)
@@ -280,15 +282,15 @@ class Block:
             if chain.steps:
                 squares = np.square(chain.recast(factor.coordinates, chain.apart)).sum(0)
                 low, high = squares.min(), squares.max()
-            plain = low * sigma**2 >= PLAIN**-2 and high * sigma**2 <= PLAIN**2
+            shortest, longest = plain_lengths(self.architecture.activation(index))
+            plain = low * sigma**2 >= shortest**2 and high * sigma**2 <= longest**2
             surely = independent and dtype == apart
             if plain and (surely or factor.least_share(squares) > 2 * INDEPENDENT[apart]):
                 return self.chain.apart, apart
         tied = self.chain.tied
         if independent or not tied:
             return self.chain.apart, close
-        layers = self.architecture.layers
-        phi = layers[index].activation if index < len(layers) else self.architecture.output
+        phi = self.architecture.activation(index)
         limit = LINEAR_BELOW[close] * min(1.0, phi.scale) / sigma
         differences = chain.recast(factor.coordinates, self.chain)[:, tied]
         if np.square(differences).sum(0).min() < limit**2:
@@ -369,7 +371,13 @@ class Block:
             h = h * column(np.exp(state.log), h)
         phi = Pointwise(self.architecture.output)
         delta = loss.gradient(self.backward_draws, state.chain, h, phi)
-        return delta, loss.degree * state.log
+        log = loss.degree * state.log
+        if delta.dtype != h.dtype:
+            peak = delta.abs().amax((0, 2)).cpu().numpy()
+            exponent = np.where(np.isfinite(peak) & (peak > 0), np.frexp(peak)[1], 0)
+            delta = delta.mul_(column(np.ldexp(1.0, -exponent), delta)).to(h.dtype)
+            log = log + exponent * math.log(2)
+        return delta, log
 
     def _backward(
         self,

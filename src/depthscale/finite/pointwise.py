@@ -30,6 +30,30 @@ def _tanh(x: Tensor, out: Tensor) -> None:
         torch.tanh(x, out=out)
 
 
+def _tanh_slope(x: Tensor, y: Tensor, out: Tensor) -> None:
+    if out.dtype == torch.float64:
+        _tail(x, out, 2.0)
+    else:
+        torch.addcmul(_one(y), y, y, value=-1.0, out=out)
+
+
+def _sigmoid_slope(x: Tensor, y: Tensor, out: Tensor) -> None:
+    if out.dtype == torch.float64:
+        _tail(x, out, 1.0)
+    else:
+        torch.addcmul(y, y, y, value=-1.0, out=out)
+
+
+def _tail(x: Tensor, out: Tensor, rate: float) -> None:
+    """``rate^2 e/(1 + e)^2`` with ``e = exp(-rate |x|)``: no cancellation where it is small."""
+    torch.abs(x, out=out).mul_(-rate)
+    if on_host(out):
+        np.exp(out.numpy(), out=out.numpy())
+    else:
+        out.exp_()
+    out.div_(out.add(1).square_()).mul_(rate * rate)
+
+
 def _one(like: Tensor) -> Tensor:
     return _ones(like.dtype, like.device)
 
@@ -60,16 +84,13 @@ _FORMS: dict[str, tuple[Values, Slopes]] = {
         lambda x, out: torch.clamp(x, -1.0, 1.0, out=out),
         lambda x, y, out: torch.eq(x, y, out=out),
     ),
-    "tanh": (_tanh, lambda x, y, out: torch.addcmul(_one(y), y, y, value=-1.0, out=out)),
+    "tanh": (_tanh, _tanh_slope),
     "erf": (
         lambda x, out: torch.erf(x, out=out),
         lambda x, y, out: torch.mul(x, x, out=out).neg_().exp_().mul_(2 / math.sqrt(math.pi)),
     ),
     "sin": (lambda x, out: torch.sin(x, out=out), lambda x, y, out: torch.cos(x, out=out)),
-    "sigmoid": (
-        lambda x, out: torch.sigmoid(x, out=out),
-        lambda x, y, out: torch.addcmul(y, y, y, value=-1.0, out=out),
-    ),
+    "sigmoid": (lambda x, out: torch.sigmoid(x, out=out), _sigmoid_slope),
     "gelu": (lambda x, out: torch.mul(x, torch.special.ndtr(x), out=out), _gelu_slope),
 }
 

@@ -37,6 +37,7 @@ from depthscale.finite.streaming import Tally
 from depthscale.finite.upkeep import PRECISIONS
 
 SAVE_EVERY = 20.0  # seconds
+STREAMS = 2  # changes with the networks that a seed draws, so that saved runs do not mix them
 TASK = 0.25  # seconds of work, about, that a process is given at a time
 
 
@@ -88,7 +89,8 @@ class Job:
         ]
         layers += [[layer.drop, layer.masks, layer.skip] for layer in self.architecture.layers]
         loss = None if self.loss is None else self.loss.label
-        start = [self.start.kind, self.start.chain.parents, self.start.columns.tolist()]
+        chain = self.start.chain
+        start = [self.start.kind, chain.parents, chain.order, self.start.columns.tolist()]
         rest = [
             self.architecture.output.name,
             self.architecture.widths,
@@ -97,7 +99,7 @@ class Job:
         ]
         rest += [self.seed, self.statistics, self.to_start, self.device, self.precision]
         watch = [self.watch.pairs, self.watch.absolute, self.watch.tangent]
-        text = json.dumps([layers, loss, start, rest, watch], default=str)
+        text = json.dumps([STREAMS, layers, loss, start, rest, watch], default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -226,11 +228,12 @@ def _in_order(job: Job, blocks: range, workers: int) -> Iterator[dict[str, Signe
     yield from job.blocks(blocks[:1])
     each = max(1, min(int(TASK / (time.monotonic() - start)), len(blocks) // (4 * workers)))
     tasks = (blocks[k : k + each] for k in range(1, len(blocks), each))
-    # a process whose memory has grown by 300 MB, as for a wide layer, is replaced between two tasks
-    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     parallel = Parallel(workers, backend="loky", return_as="generator", inner_max_num_threads=1)
-    for results in parallel(delayed(job.blocks)(task) for task in tasks):
-        yield from results
+    with warnings.catch_warnings():
+        # a process whose memory has grown by 300 MB, as for a wide layer, is replaced between tasks
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+        for results in parallel(delayed(job.blocks)(task) for task in tasks):
+            yield from results
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from depthscale.finite.columns import Array, Chain, Factor, column
+from depthscale.theory.activation import Activation
 
 # Lengths that leave this range, up or down, are brought back by a power of two and the logarithm is
 # kept, where the activation only multiplies there: scale-free ones everywhere, many others far from
@@ -19,8 +21,8 @@ from depthscale.finite.columns import Array, Chain, Factor, column
 WIDEST = {torch.float64: 2.0**100, torch.float32: 2.0**25}
 # Root mean square difference of two vectors that counts as none.
 FAINT = {torch.float64: 1e-150, torch.float32: 1e-16}
-# Lengths between which vectors that are far from each other are kept in single precision, in mixed
-# precision: any of up to the fifth power of them can still be squared.
+# Lengths up to which, and down to the inverse of which, vectors that are far from each other are
+# kept in single precision, in mixed precision and before scale-free activations.
 PLAIN = 2.0**10
 # Units from which on they are: narrow layers turn any vectors into nearly dependent ones now and
 # then, and cost nothing.
@@ -29,12 +31,12 @@ WIDE = 32
 
 @dataclass(frozen=True)
 class Precision:
-    """Of units; normal numbers have 24 bits and inner products 53 in any case.
+    """Of units; normal numbers have 24 bits in any case.
 
     Attributes:
-        close: where some vectors of the block are carried as differences.
-        apart: where no vector is close to the span of others: an inner product errs there by its
-            rounding alone, 1e-7 in single precision, at random and without bias.
+        close: where some vectors of the block are carried as differences, or may come close.
+        apart: where no vector is close to the span of others: inner products err there by 1e-7 in
+            single precision, at random.
     """
 
     close: torch.dtype
@@ -51,6 +53,31 @@ PRECISIONS = {
     "double": Precision(torch.float64, torch.float64),
     "single": Precision(torch.float32, torch.float32),
 }
+
+
+@lru_cache(maxsize=64)
+def plain_lengths(phi: Activation) -> tuple[float, float]:
+    """Shortest and longest root mean square of pre-activations that single precision is enough for.
+
+    So that what tells two inputs apart is not lost where values are rounded, an activation that is
+    not scale-free must change by 3 % of its largest value over twice such a length, and its slope
+    not at all or by .1 %; and so that it is not lost where slopes vanish, lengths end at 4. The
+    octaves from 1/32 to 4 are tried. ``(inf, 0)`` where there are none.
+    """
+    if phi.scale_free:
+        return 1 / PLAIN, PLAIN
+    found = []
+    for length in 2.0 ** np.arange(-5, 3):
+        x = length * np.linspace(-2, 2, 9)
+        with np.errstate(all="ignore"):
+            values, slopes = phi(x), phi.slope(x)
+            spread = np.ptp(values) / np.abs(values).max()
+            bend = np.ptp(slopes) / np.abs(slopes).max()
+        if spread >= 0.03 and not 1e-12 < bend < 1e-3:
+            found.append(float(length))
+        elif found:
+            break
+    return (found[0], found[-1]) if found else (math.inf, 0.0)
 
 
 @dataclass(frozen=True)

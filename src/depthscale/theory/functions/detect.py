@@ -346,6 +346,9 @@ def difference(
     steps = np.minimum(_STEP * min(scale, 4.0), np.diff(walls) / 9)
 
     def slope(x: Array) -> Array:
+        finite = np.isfinite(x)
+        if not finite.all():
+            return np.where(finite, slope(np.where(finite, x, 0.0)), np.nan)
         piece = np.searchsorted(walls[1:-1], x, side="right")
         step = steps[piece]
         for cusp in cusps:
