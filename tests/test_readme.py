@@ -74,6 +74,9 @@ def test_speeds_are_those_that_were_measured():
     for precision, words in (("double", "in double precision"), ("single", "in single precision")):
         by_hand, autograd = (times[f"{peer}, {precision}"] for peer in ("by hand", "autograd"))
         assert f"{by_hand:,.0f} and {autograd:,.0f} times less than these {words}" in text
+    forward = next(row for row in rows if row.get("passes") == "forward")  # by default, no dropout
+    assert (forward["precision"], forward["drop"]) == ("mixed", 0.0)
+    assert f"Forwards, {forward['of_own_bound']:.0%}".replace("%", " %") in text
 
 
 COMMANDS = r"\| `depthscale ((?:theory|critical|phase|universality|law|simulate) [^`]*)` \|"

@@ -24,7 +24,7 @@ class Draws:
     """A stream of random numbers on a device.
 
     On the CPU normals are float32 by Box and Muller's method from the bits of SFC64, through
-    numpy's vectorised logarithm, sine and cosine (425 against torch's 288 million a second in
+    numpy's vectorised logarithm, sine and cosine (431 against torch's 293 million a second in
     ``benchmarks/ensemble.py``); they end at 6.7 standard deviations. On other devices they are
     torch's.
 
