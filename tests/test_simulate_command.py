@@ -537,7 +537,7 @@ BAD = [
     ("--drop 1", "drop is 1.0; expected a number in [0, 1)"),
     ("--drop 0.1,0.2", "2 drop rates for depth 30"),
     ("--drop 0.1,x", "--drop: expected a finite number, got 'x'"),
-    ("--skip 1 --widths 10,20,30", "widths 20 and 30 around a hop"),
+    ("--skip 1 --widths 10,20,30", "equal widths on its two sides, not 20 and 30"),
     ("--sigma-w 0", "sigma_w is 0.0"),
     ("--seed -1", "--seed: expected a whole number"),
     ("--workers 0", "--workers: expected a whole number of at least 1"),

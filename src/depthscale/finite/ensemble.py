@@ -28,6 +28,7 @@ from depthscale.finite.runner import Job, run
 from depthscale.finite.sampled import Sampled
 from depthscale.finite.upkeep import PRECISIONS
 from depthscale.theory.activation import Activation, activation
+from depthscale.theory.arguments import STARTS, checked_pair, checked_widths
 from depthscale.theory.meanfield import MeanField
 from depthscale.theory.records import as_number, as_numbers
 
@@ -58,16 +59,16 @@ class Pair:
     start: str = "pinned"
 
     def __post_init__(self) -> None:
-        for name in ("q1", "q2"):
-            value = as_number(name, getattr(self, name))
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name} = {value}: expected a finite mean square above 0")
-        if not 0 <= as_number("eps", self.eps) <= 2:
+        checked_pair(self.q1, self.q2, self.eps)
+        if self.start not in STARTS:
+            raise InputError(f"start = {self.start!r}: expected one of {', '.join(STARTS)}")
+
+    def check_units(self, units: int) -> None:
+        """``InputError`` where a layer has too few units for the pair to lie in."""
+        if self.start == "pinned" and units < 2:
             raise InputError(
-                f"eps = {self.eps}: expected 1 - cos, between 0 (equal) and 2 (opposite)"
+                f"a pinned pair in a layer of {units} unit: expected at least 2, or start='drawn'"
             )
-        if self.start not in ("drawn", "pinned"):
-            raise InputError(f"start = {self.start!r}: expected one of drawn, pinned")
 
     @property
     def coordinates(self) -> Array:
@@ -197,7 +198,7 @@ class Ensemble:
         weights: str,
         tied: bool,
     ) -> None:
-        sizes = check_layers(layers, widths)
+        sizes = checked_widths(layers, widths)
         for layer in layers:
             if layer.noise.kind == "weights" and layer.drop > 0:
                 raise InputError(
@@ -387,7 +388,7 @@ class Ensemble:
         """The inputs as columns."""
         width = self.widths[0]
         if isinstance(inputs, Pair):
-            check_layers(self.layers, self.widths, pinned=inputs.start == "pinned")
+            inputs.check_units(self.widths[0])
             return Start(Chain.star(2), inputs.coordinates, inputs.start)
         vectors = as_numbers("inputs", inputs)
         if vectors.ndim != 2 or vectors.shape[1] != width or not len(vectors):
@@ -465,31 +466,3 @@ def whole(name: str, value: Any, least: int, what: str = "") -> int:
         of = f" of {what}" if what else ""
         raise InputError(f"{name} = {value}: expected a whole number{of}, at least {least}")
     return int(number)
-
-
-def check_layers(
-    layers: Sequence[MeanField], widths: Sequence[Any], *, pinned: bool = False
-) -> tuple[int, ...]:
-    """The widths as whole numbers.
-
-    Raises:
-        InputError: widths that do not fit the layers, or the two inputs of a pinned pair.
-    """
-    if not layers:
-        raise InputError("no layers were given: expected one MeanField for each hop")
-    if len(widths) != len(layers) + 1:
-        raise InputError(
-            f"{len(widths)} widths for {len(layers)} hops: expected {len(layers) + 1}, one for"
-            " each layer, the first one's before all"
-        )
-    least = 2 if pinned else 1
-    numbers = [as_number("width", width) for width in widths]
-    if any(n != math.floor(n) or n < 1 for n in numbers) or numbers[0] < least:
-        raise InputError(f"widths {list(widths)}: expected whole numbers, the first >= {least}")
-    for layer, below, above in zip(layers, widths, widths[1:], strict=False):
-        if layer.skip and below != above:
-            raise InputError(
-                f"widths {below} and {above} around a hop with skip = {layer.skip}: expected equal"
-                " ones, since the branch is added unit to unit"
-            )
-    return tuple(int(n) for n in numbers)

@@ -21,9 +21,10 @@ from torch.nn import functional
 
 from depthscale.answers import InputError
 from depthscale.finite.columns import Array
-from depthscale.finite.ensemble import ALL_PAIRS, Ensemble, Pair, check_layers, whole
+from depthscale.finite.ensemble import ALL_PAIRS, Ensemble, Pair, whole
 from depthscale.finite.pairs import PairEnsemble
 from depthscale.theory.activation import Activation
+from depthscale.theory.arguments import checked_widths
 from depthscale.theory.records import as_numbers
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def explicit_pairs(
         64
     """
     pair = Pair(eps, q1, q2, start)
-    widths = check_layers(layers, widths, pinned=start == "pinned")
+    widths = checked_widths(layers, widths)
+    pair.check_units(widths[0])
     nets, seed = whole("nets", nets, 1), whole("seed", seed, 0)
     shapes = list(zip(widths[1:], widths[:-1], strict=True))
     if weights is not None and any([w.shape for w in net] != shapes for net in weights[:nets]):
@@ -229,7 +231,7 @@ def explicit_networks(
             raise InputError("tied=False has no weights to build: expected tied=True")
         layers, widths, output = networks.layers, networks.widths, networks.output
     else:
-        layers, widths = tuple(networks[0]), check_layers(*networks)
+        layers, widths = tuple(networks[0]), checked_widths(*networks)
         output = layers[-1].activation
     nets, seed = whole("nets", nets, 1), whole("seed", seed, 0)
     orthogonal = isinstance(networks, Ensemble) and networks.weights == "orthogonal"
