@@ -1,8 +1,9 @@
 """Noise on the signals of sampled networks: masks, or how many units survive them.
 
-Units of a plain layer are exchangeable. So Bernoulli masks of a pair need no draw a unit: how many
-units both inputs keep, or only one, is multinomial, and which units these are does not matter; they
-are taken in a row. The law is the same.
+Units of a plain layer are exchangeable; those of given inputs and of residual branches are not. So
+Bernoulli masks of a pair need no draw a unit: how many units both inputs keep, or only one, is
+multinomial, and which units these are does not matter; they are taken in a row. The law is the
+same.
 """
 
 from __future__ import annotations
