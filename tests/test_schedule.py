@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from depthscale import cli
 from depthscale.answers import InputError
 from depthscale.practice.objectives import SENSE, Landscape
 from depthscale.practice.optimise import evaluate_schedule, optimise_schedule
@@ -284,3 +286,78 @@ def test_projection_is_the_nearest_schedule_of_the_budget():
 def test_bad_input(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+# The command -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def command(line: str) -> tuple[int, str, str]:
+        code = cli.main(["schedule", *line.split()])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return command
+
+
+def test_command_prints_the_optimum(run, tmp_path):
+    for objective in cli.OBJECTIVES:
+        line = f"--activation relu --depth 6 --mean .1 --cap .2 --objective {objective} --json"
+        code, out, _ = run(line)
+        found = json.loads(out)
+        best = optimise_schedule(RELU, 6, BUDGET, objective, permutations=0)
+        assert code == 0
+        assert found["rates"] == pytest.approx(best.schedule.rates, abs=1e-9)
+        assert set(found["objectives"]) == set(SENSE) == set(cli.OBJECTIVES)
+        assert {"schedule", "uniform", "mirrored", "best_random"} <= set(found["objectives"]["xi"])
+        assert found["certificate"]["budget_violation"] < 1e-9
+        assert found["helps"] == (objective != "gradient")
+    code, out, err = run("--activation tanh --objective snr --save best.json")
+    saved = Schedule.from_json((tmp_path / "best.json").read_text())
+    assert (code, err) == (0, "wrote best.json\n")
+    best = optimise_schedule(TANH, 6, BUDGET, "snr", permutations=0)
+    assert saved.rates == pytest.approx(best.schedule.rates, abs=1e-6)
+
+
+def test_command_evaluates(run):
+    code, out, _ = run("--evaluate .2,.2,.2,0,0,0 --json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["objectives"]["signal"]["schedule"] == pytest.approx(2.168834913, abs=1e-9)
+    assert found["objectives"]["signal"]["surrogate"]["schedule"] == pytest.approx(6 / 5.0864271)
+    assert "certificate" not in found
+    found = json.loads(run("--evaluate 0,0 --json")[1])
+    assert found["objectives"]["snr"]["schedule"] is None
+    assert "no noise" in found["reasons"]["objectives.snr"]
+
+
+def test_command_for_a_reader(run):
+    _, out, _ = run("--objective signal")
+    assert "signal goes from 1.844 (uniform) to 1.213" in out
+    assert "6  0.2  ####" in out
+    assert max(len(line) for line in out.splitlines()) <= 100
+    assert "no benefit expected" in run("--objective gradient")[1]
+    assert "objective" in run("--evaluate 0,0")[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--mean .3 --cap .2", "the nearest is the mean 0.2"),
+        ("--evaluate .2,1.5", "site 2 is 1.5"),
+        ("--evaluate .2,x", "finite number"),
+        ("--evaluate .2,.1 --depth 2", "leave --depth out"),
+        ("--depth 2000", "at most 1000"),
+        ("--objective speed", "invalid choice"),
+        ("--activation softplus", "no critical point"),
+        ("--save best.csv", "expected .json"),
+        ("--eps0 0", "misalignment in"),
+    ],
+)
+def test_command_refuses(run, line, message):
+    code, _, err = run(line)
+    assert code == 2
+    assert message in err

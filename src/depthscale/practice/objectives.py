@@ -40,6 +40,7 @@ from depthscale.theory.meanfield import MeanField
 from depthscale.theory.universal.reach import reach_weights
 
 INPUTS = 64
+ROUNDING = 1e-28  # variance of equal numbers of order 1
 CLOSE = 1e-5  # of a misalignment: smaller differences follow the slope and are not subtracted
 SENSE = {
     "signal": -1, "noise": -1, "exposure": 1, "snr": 1,
@@ -240,7 +241,8 @@ class Landscape:
             return np.asarray(-np.log(self.recursion.slopes(_only(steps, eps))[..., 0]).sum(axis=0))
         if name == "exposure":
             return np.asarray(-eps[1:].sum(axis=0))
-        return np.asarray(self.recursion.factors(steps)[0].var(axis=0))
+        spread = self.recursion.factors(steps)[0].var(axis=0)
+        return np.where(spread < ROUNDING, 0.0, spread)
 
     def _log_gap(self, steps: Steps) -> Array:
         """``log(e_L - eps_L)``; by slopes from where the difference would lose its digits."""
