@@ -311,14 +311,22 @@ class Landscape:
 
         Of a function of the user's by central differences.
         """
+        return self.losses_and_gradients(objective, x)[1]
+
+    def losses_and_gradients(self, objective: Objective, x: Array) -> tuple[Array, Array]:
+        """Both for the price of one path."""
         if callable(objective):
-            return np.stack([_differences(objective, row, self.cap) for row in x])
+            slopes = np.stack([_differences(objective, row, self.cap) for row in x])
+            return self.losses(objective, x), slopes
         mix = {objective: 1.0} if isinstance(objective, str) else self._weights(objective)
         steps = self.recursion.follow(x, self.starts[: 2 if "snr" in mix else 1])
         on, partials = self.recursion.sensitivity(steps), Partials.zero(steps)
+        losses = np.zeros(len(x))
         for name, weight in mix.items():
-            self._add(partials, check(name), weight, steps, on)
-        return self.recursion.adjoint(on, partials.x, partials.h, partials.q, partials.eps)
+            losses += weight * self._loss(check(name), x, steps)
+            self._add(partials, name, weight, steps, on)
+        slopes = self.recursion.adjoint(on, partials.x, partials.h, partials.q, partials.eps)
+        return losses, slopes
 
     def _add(self, to: Partials, name: str, weight: float, steps: Steps, on: Sensitivity) -> None:
         linear = self.linear(name)

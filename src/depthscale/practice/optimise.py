@@ -5,17 +5,20 @@ the fields, so that saturated schedules ``{floor, cap}`` with at most one partia
 (2605.21648): both exactly. All others are followed through the exact recursion: projected gradient
 steps with derivatives by backward recursion, from the best of many starts, and then exchanges of
 rate between two sites until none helps. Such an optimum is a local one; ``Certificate`` says how
-good it is.
+good it is. Beyond some 200 sites both are cut short, so that a thousand sites take about 2 s: there
+``exposure`` and ``gradient`` improve on every profile but do not converge, which the certificate's
+residual tells.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from depthscale.answers import Quantity
+from depthscale.answers import InputError, Quantity
 from depthscale.practice.objectives import (
     SENSE,
     Landscape,
@@ -200,7 +203,14 @@ def optimise_schedule(
 
 
 def _names(objective: Objective) -> list[str]:
-    return [] if callable(objective) else list(objective)
+    """Names that an objective is made of."""
+    if callable(objective):
+        return []
+    if not isinstance(objective, Mapping):
+        raise InputError(
+            f"objective is {objective!r}; expected a name, {{name: weight}} or a function"
+        )
+    return list(objective)
 
 
 def _title(objective: Objective) -> str:
@@ -267,12 +277,11 @@ def _descend(scene: Landscape, budget: Budget, objective: Objective, starts: Arr
     size = 0.3 * budget.cap / np.maximum(abs(g).max(axis=1), 1e-300)
     for _ in range(int(np.clip(8000 / scene.depth, 6, 200))):
         y = budget.project(x - size[:, None] * g)
-        new = scene.losses(objective, y)
-        good = new < f
         step = y - x
         if not np.any(abs(step).max(axis=1) > 1e-12):
             break
-        slope = np.clip(scene.gradients(objective, y), -STEEPEST, STEEPEST)
+        new, slope = scene.losses_and_gradients(objective, y)
+        good, slope = new < f, np.clip(slope, -STEEPEST, STEEPEST)
         bend = (step * (slope - g)).sum(axis=1)
         longer = np.where(bend > 0, (step**2).sum(axis=1) / np.where(bend > 0, bend, 1.0), 4 * size)
         size = np.where(good, np.clip(longer, size / 100, size * 100), size / 5)

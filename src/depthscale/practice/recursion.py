@@ -28,7 +28,7 @@ from depthscale.theory.meanfield import MeanField
 Kind = Literal["drop", "field"]
 
 ROOT_NODES, NODES_OFF_ZERO = 26, 56
-WIDEST = 20.0  # ratio of the lengths that one table spans
+WIDEST = 100.0  # ratio of the lengths that one table spans
 TINY = 1e-5  # root of the misalignment below which a kink's infinite derivative is cut off
 
 
@@ -84,7 +84,7 @@ class Recursion:
     Raises
     ------
     InputError
-        Other masks, a cusp or a jump, or lengths that do not settle or vary by more than 20 times.
+        Other masks, a cusp or a jump, or lengths that do not settle or vary by more than 100 times.
     """
 
     def __init__(
@@ -128,6 +128,8 @@ class Recursion:
         if not self.free:
             for _ in range(self.depth):
                 low, high = float(self.network.length_map(low)), float(self._worst(high, cap))
+                if least == min(least, low, high) and most == max(most, low, high):
+                    break  # settled
                 least, most = min(least, low, high), max(most, low, high)
                 if not most < WIDEST * least:
                     raise InputError(
@@ -321,8 +323,10 @@ def _basis(x: Array, count: int) -> Array:
 def _series(c: Array, x: Array) -> Array:
     """``sum_k c_k T_k(x)`` with ``c`` of shape (K,) or (K, *what broadcasts with x)."""
     if x.size < 100:
-        terms = np.moveaxis(_basis(x, len(c)), -1, 0)
-        return np.asarray(np.einsum("k,k...->...", c, terms) if c.ndim == 1 else (c * terms).sum(0))
+        terms = _basis(x, len(c))
+        if c.ndim == 1:
+            return np.asarray(terms @ c)
+        return np.asarray((c * terms.transpose(-1, *range(x.ndim))).sum(0))
     twice, last, before = 2 * x, np.zeros(x.shape), np.zeros(x.shape)
     for k in range(len(c) - 1, 0, -1):  # Clenshaw's recursion
         following = twice * last

@@ -166,7 +166,9 @@ class Budget:
             self.mean_at(1)
 
     def weights_at(self, depth: int) -> Array:
-        """Weights of ``depth`` sites."""
+        """Weights of ``depth`` sites; ``InputError`` where that is no whole number from 1."""
+        if isinstance(depth, bool) or not isinstance(depth, int | np.integer) or depth < 1:
+            raise InputError(f"depth is {depth!r}; expected a whole number of sites from 1")
         if self.weights is None:
             return np.ones(depth)
         if len(self.weights) != depth:
@@ -246,9 +248,8 @@ def profile(
     """
     if name not in PROFILES:
         raise InputError(f"profile is {name!r}; expected {', '.join(PROFILES)}")
-    if depth < 1:
-        raise InputError(f"depth is {depth!r}; expected at least 1 site")
     budget = Budget(mean=mean, cap=1 - 1e-9 if cap is None else cap)
+    mean = budget.mean_at(depth)
     base, ramp = name.removesuffix("-late"), np.linspace(0.0, 1.0, depth)
     if base in ("step", "big-step", "random"):
         x = filled(
