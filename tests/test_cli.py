@@ -161,7 +161,8 @@ class TestPackage:
 
 class TestHelp:
     @pytest.mark.parametrize(
-        "command", ["", "audit", "theory", "critical", "phase", "universality", "law", "simulate"]
+        "command",
+        ["", "audit", "theory", "critical", "phase", "universality", "law", "simulate", "schedule"],
     )
     def test_has_an_example_and_the_exit_codes(self, run, capsys, command):
         with pytest.raises(SystemExit) as ended:

@@ -79,7 +79,9 @@ def test_speeds_are_those_that_were_measured():
     assert f"Forwards, {forward['of_own_bound']:.0%}".replace("%", " %") in text
 
 
-COMMANDS = r"\| `depthscale ((?:theory|critical|phase|universality|law|simulate) [^`]*)` \|"
+COMMANDS = (
+    r"\| `depthscale ((?:theory|critical|phase|universality|law|simulate|schedule) [^`]*)` \|"
+)
 
 
 @pytest.mark.parametrize("command", re.findall(COMMANDS, TEXT))

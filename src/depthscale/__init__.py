@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from depthscale.finite.sampled import Sampled
     from depthscale.practice.audit import Audit, NotTrainable, audit
     from depthscale.practice.initialisation import InitReport, critical_init_
+    from depthscale.practice.optimise import (
+        Evaluation,
+        Optimum,
+        evaluate_schedule,
+        optimise_schedule,
+    )
+    from depthscale.practice.schedule import Budget, Schedule
     from depthscale.theory.activation import Activation, Kink, activation
     from depthscale.theory.criticality import (
         CriticalPoint,
@@ -42,8 +49,10 @@ __all__ = [
     "Activation",
     "Alignment",
     "Audit",
+    "Budget",
     "CriticalPoint",
     "Ensemble",
+    "Evaluation",
     "FiniteWidth",
     "GradientTheory",
     "InitReport",
@@ -54,10 +63,12 @@ __all__ = [
     "MeanField",
     "Noise",
     "NotTrainable",
+    "Optimum",
     "Pair",
     "PairEnsemble",
     "Quantity",
     "Sampled",
+    "Schedule",
     "Trajectory",
     "Transient",
     "Undefined",
@@ -69,12 +80,14 @@ __all__ = [
     "critical_init_",
     "critical_line",
     "critical_point",
+    "evaluate_schedule",
     "finite_width",
     "hermite_tail",
     "linear_moments",
     "log_normal_rate",
     "max_drop",
     "noise_floor",
+    "optimise_schedule",
     "phase_diagram",
     "predict_gradients",
     "propagate",
@@ -90,6 +103,13 @@ _ROOMS = {
     "finite.sampled": ("Sampled",),
     "practice.audit": ("Audit", "NotTrainable", "audit"),
     "practice.initialisation": ("InitReport", "critical_init_"),
+    "practice.optimise": (
+        "Evaluation",
+        "Optimum",
+        "evaluate_schedule",
+        "optimise_schedule",
+    ),
+    "practice.schedule": ("Budget", "Schedule"),
     "theory.activation": ("Activation", "Kink", "activation"),
     "theory.universal.alignment": ("Alignment",),
     "theory.universal.collapse": ("collapse_theory",),

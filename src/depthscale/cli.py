@@ -21,6 +21,7 @@ BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 INDEPENDENT = "independent"
 ACTIVATIONS = 'tanh, relu, gelu, "leaky_relu(0.2)", ...; or module:function, file.py:function'
+OBJECTIVES = ("signal", "noise", "exposure", "snr", "xi", "rank-flow", "reach", "gradient")
 
 _MASKS = {
     "independent": "independent",
@@ -59,6 +60,7 @@ examples:
   depthscale universality tanh --sigma-b 0.3162
   depthscale law relu --drop 0.1 --depth 20
   depthscale simulate --activation tanh --sigma-w 1.4 --sigma-b 0.3 --backward
+  depthscale schedule --activation relu --depth 6 --mean 0.1 --cap 0.2 --objective reach
 
 """
 
@@ -154,6 +156,27 @@ layers l and l + 1 and summed over all of them, grad_aa (the first input's squar
 grad_ab (the product of both inputs' gradients) and grad_ab_abs (of their sizes, weight by weight).
 Each is an object with mean, sem, mean_log, var_log, ...; theory stands beside them under "theory",
 and "reasons" says why a value is null. Where a mean leaves float64, log_abs_mean has its logarithm.
+
+"""
+
+SCHEDULE = """\
+examples:
+  depthscale schedule --activation relu --depth 6 --mean 0.1 --cap 0.2 --objective signal
+  depthscale schedule --activation tanh --depth 100 --objective snr --save schedule.json
+  depthscale schedule --evaluate 0.2,0.2,0.2,0,0,0 --json
+
+One dropout rate for each site, of a given mean, that is best for one objective; and what it is
+worth in all of them, beside the uniform, the mirrored and 1,000 permuted schedules.
+xi, rank-flow and reach are surrogates of 2605.21648 (rank-flow: version 1, reach: version 2); the
+others follow the exact map from layer to layer, and contradict them on what keeps signals.
+  signal     less  loss of a small difference between inputs, -log of the product of slopes
+  noise      less  misalignment of two passes of one input at the output
+  exposure   more  that misalignment, summed over all layers
+  snr        more  what a pair at EPS0 keeps over the noise, relative to the noise
+  xi         more  depth scale from the mean of 1 - slope
+  rank-flow  more  dropout where rank is lost without it
+  reach      more  dropout whose effect reaches far
+  gradient   less  variance over the layers of the log of the gradient's growth
 
 """
 
@@ -261,6 +284,9 @@ def _parser() -> argparse.ArgumentParser:
         _command(
             commands, "simulate", "random networks of finite width, held against theory", SIMULATE
         )
+    )
+    _schedule_parser(
+        _command(commands, "schedule", "dropout rates over depth: the best for a purpose", SCHEDULE)
     )
     return parser
 
@@ -408,6 +434,24 @@ def _simulate_parser(parser: argparse.ArgumentParser) -> None:
     add("--plot", type=Path, metavar="PATH", help="write the curves: .svg, .png or .pdf")
 
 
+def _schedule_parser(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--activation", default="relu", metavar="NAME", help=f"{ACTIVATIONS} (default relu)")
+    add("--sigma-w", type=_number, help="weight scale (default: critical without dropout)")
+    add("--sigma-b", type=_number, help="bias scale (default: 0 for scale-free activations, else "
+        "0.3162)")  # fmt: skip
+    add("--depth", type=_positive, help="sites, at most 1000 (default 6)")
+    add("--mean", type=_number, help="mean probability dropped (default 0.1)")
+    add("--cap", type=_number, help="largest at one site (default: twice the mean)")
+    add("--objective", choices=OBJECTIVES, help="what to choose for (default noise)")
+    add("--evaluate", type=_rate_list, metavar="RATES", help="instead, tell what these rates are "
+        "worth: one for each site, separated by commas")  # fmt: skip
+    add("--eps0", type=_misalignment, default=0.5, help="misalignment of the pair of snr, above 0 "
+        "and at most 1 (default 0.5)")  # fmt: skip
+    add("--seed", type=_seed, default=0, help="of starts and permutations")
+    add("--save", type=Path, metavar="PATH", help="write the schedule: .json")
+
+
 def _activation_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--activation", required=True, metavar="NAME", help=ACTIVATIONS)
 
@@ -522,6 +566,10 @@ def _positive(text: str) -> int:
 def _rates(text: str) -> float | list[float]:
     rates = [_number(part.strip()) for part in text.split(",")]
     return rates if len(rates) > 1 else rates[0]
+
+
+def _rate_list(text: str) -> list[float]:
+    return [_number(part.strip()) for part in text.split(",")]
 
 
 def _sizes(text: str) -> list[int]:

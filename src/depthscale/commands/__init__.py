@@ -3,6 +3,7 @@
 from depthscale.commands.laws import law, universality
 from depthscale.commands.maps import critical, phase, theory
 from depthscale.commands.models import audit
+from depthscale.commands.schedules import schedule
 from depthscale.commands.simulate import simulate
 
-__all__ = ["audit", "critical", "law", "phase", "simulate", "theory", "universality"]
+__all__ = ["audit", "critical", "law", "phase", "schedule", "simulate", "theory", "universality"]
