@@ -137,7 +137,7 @@ def sample_pairs(
     The first k of many networks are the networks of ``nets=k``. For statistics of more networks
     than are to be kept, other losses and more inputs see ``Ensemble``.
 
-    Precision: mixed (see ``Ensemble``), so ``eps`` has at least 5 digits where it is above .01, and
+    Precision: mixed (see ``Ensemble``), so ``eps`` is within 3e-4 (30 layers) where it is above .01, and
     below that about 10 while ``q eps`` is above 1e-300 (a difference of two stored vectors would
     lose half its digits at eps = 1e-16 and all at 1e-32); ``gradient_eps`` rests on a difference of
     slopes.

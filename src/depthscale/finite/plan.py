@@ -52,8 +52,8 @@ def break_even(width: int) -> float:
     cost as much as ``COST_OF_SQUARE m^2 + COST_OF_INPUT m`` products of a weight with an input for
     each unit, an explicit one ``width (m + COST_OF_WEIGHT)``: 6 inputs at width 16, 35 at 64, 330
     at 256. Measured (``benchmarks/ensemble.py``): at widths up to 64 there is no sharp point, the
-    costs lie within a factor 1.4 of each other from 8 to 32 inputs on; at 256 and more the
-    weightless engine was cheaper with as many inputs as units.
+    costs lie within a factor 1.8 of each other from 8 inputs on; at 256 and 1024 the weightless
+    engine was cheaper with all numbers that were tried, up to 256.
     """
     a, b, c = COST_OF_SQUARE, COST_OF_INPUT - width, -COST_OF_WEIGHT * width
     return max(FEW, (math.sqrt(b * b - 4 * a * c) - b) / (2 * a))

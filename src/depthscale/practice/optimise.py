@@ -5,7 +5,7 @@ the fields, so that saturated schedules ``{floor, cap}`` with at most one partia
 (2605.21648): both exactly. All others are followed through the exact recursion: projected gradient
 steps with derivatives by backward recursion, from the best of many starts, and then exchanges of
 rate between two sites until none helps. Such an optimum is a local one; ``Certificate`` says how
-good it is. Beyond some 200 sites both are cut short, so that a thousand sites take about 2 s: there
+good it is. Beyond some 200 sites both are cut short, so that a thousand sites take .3 to 3 s: there
 ``exposure`` and ``gradient`` improve on every profile but do not converge, which the certificate's
 residual tells.
 """
