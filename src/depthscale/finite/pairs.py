@@ -137,10 +137,10 @@ def sample_pairs(
     The first k of many networks are the networks of ``nets=k``. For statistics of more networks
     than are to be kept, other losses and more inputs see ``Ensemble``.
 
-    Precision: mixed (see ``Ensemble``), so ``eps`` is within 3e-4 (30 layers) where it is above .01, and
-    below that about 10 while ``q eps`` is above 1e-300 (a difference of two stored vectors would
-    lose half its digits at eps = 1e-16 and all at 1e-32); ``gradient_eps`` rests on a difference of
-    slopes.
+    Precision: mixed (see ``Ensemble``): ``eps`` is within 3e-4 of it (30 layers) where it is above
+    .01, and has about 10 digits below that while ``q eps`` is above 1e-300 (a difference of two
+    stored vectors would lose half its digits at eps = 1e-16 and all at 1e-32); ``gradient_eps``
+    rests on a difference of slopes.
 
     Args:
         layers: one ``MeanField`` for each of the L hops: activation, sigma_w, sigma_b, drop, masks
