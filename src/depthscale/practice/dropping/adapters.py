@@ -134,15 +134,6 @@ def clean_modules(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def is_compiled(model: nn.Module) -> bool:
-    """Whether the model, or a part of it, runs through ``torch.compile``."""
-    return any(
-        getattr(module, "_compiled_call_impl", None) is not None
-        or isinstance(vars(module).get("_modules", {}).get("_orig_mod"), nn.Module)
-        for module in model.modules()
-    )
-
-
 def is_scripted(module: nn.Module) -> bool:
     """Whether the inside of a module is hidden from Python."""
     return isinstance(module, torch.jit.ScriptModule)

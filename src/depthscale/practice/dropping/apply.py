@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import sys
-import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -13,15 +11,9 @@ from types import TracebackType
 from typing import Any
 
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from depthscale.answers import InputError
-from depthscale.practice.dropping.adapters import (
-    clean_modules,
-    drop_call,
-    is_compiled,
-    running,
-)
+from depthscale.practice.dropping.adapters import clean_modules
 from depthscale.practice.dropping.sites import DropoutSite, key_of, known_sites
 
 _SCHEDULED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -51,6 +43,8 @@ class AppliedSchedule:
                 elif site.how == "interception":
                     assert site.operation is not None  # what "interception" means
                     calls.setdefault(site.module, {})[site.operation, site.ordinal] = rate
+            if calls:
+                from depthscale.practice.dropping.interception import hook
             for path, own in calls.items():
                 self._undo += hook(modules[path], own)
         except BaseException:
@@ -95,7 +89,7 @@ def apply_schedule(
     The rates take effect where the model drops: in train mode. The model may be in either mode
     now. Rates are set as attributes of the modules that hold them; a functional dropout is
     intercepted by forward hooks on its own module, which change no other module and nothing in
-    ``state_dict``. A forward pass that drops more often than the one that found the sites keeps the
+    ``state_dict``; under ``torch.compile`` such a module runs in plain Python. A forward pass that drops more often than the one that found the sites keeps the
     model's rate in the calls beyond. With activation checkpointing, run the backward pass
     before the rates are removed: it drops again. A deep or pickled copy keeps the rates, for good.
 
@@ -195,82 +189,3 @@ def _check_sites(
                 f"site {site.name!r} cannot be set to {rate:g}: {site.reason}; or leave it out of "
                 "the sites"
             )
-        if site.how == "interception" and is_compiled(model):
-            raise InputError(
-                f"site {site.name!r} is functional and {type(model).__name__} is compiled, so its "
-                "rate cannot be changed; apply the schedule before torch.compile"
-            )
-
-
-class _Entered(threading.local):
-    """The modes of the forward passes that run in this thread, innermost last."""
-
-    def __init__(self) -> None:
-        self.modes: list[_Rates] = []
-
-
-_ENTERED = _Entered()
-
-
-class _Rates(TorchFunctionMode):
-    """Changes the rates of the functions that one module calls itself, in one forward."""
-
-    def __init__(self, module: nn.Module, rates: dict[tuple[str, int], float]) -> None:
-        super().__init__()
-        self.module = module
-        self.rates = rates
-        self.counts: Counter[str] = Counter()
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        call = drop_call(func, args, kwargs)
-        if call is not None and running(sys._getframe(1))[0] is self.module:
-            self.counts[call.name] += 1
-            rate = self.rates.get((call.name, self.counts[call.name]))
-            attends = call.name == "scaled_dot_product_attention" and self.module.training
-            if rate is not None and (call.acts or attends):
-                args, kwargs = call.with_rate(args, kwargs, rate)
-        return func(*args, **kwargs)
-
-
-class _Enter:
-    """Forward pre-hook; holds no module, so that copies of a model stay apart."""
-
-    def __init__(self, rates: dict[tuple[str, int], float]) -> None:
-        self.rates = rates
-
-    def __call__(self, module: nn.Module, args: Any) -> None:
-        enter(module, self.rates)
-
-
-class _Leave:
-    """Forward hook that ends what the pre-hook began, also after an exception."""
-
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        leave(module)
-
-
-def enter(module: nn.Module, rates: dict[tuple[str, int], float]) -> None:
-    """Begin to change the rates of a module's own calls."""
-    mode = _Rates(module, rates)
-    mode.__enter__()  # type: ignore[no-untyped-call]
-    _ENTERED.modes.append(mode)
-
-
-def leave(module: nn.Module) -> None:
-    """End it."""
-    if _ENTERED.modes and _ENTERED.modes[-1].module is module:
-        _ENTERED.modes.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
-
-
-def hook(module: nn.Module, rates: dict[tuple[str, int], float]) -> list[Callable[[], None]]:
-    """Hook the interception onto a module; the functions returned take it off."""
-    first = module.register_forward_pre_hook(_Enter(rates))
-    last = module.register_forward_hook(_Leave(), always_call=True)
-    return [first.remove, last.remove]

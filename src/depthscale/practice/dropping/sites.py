@@ -12,7 +12,6 @@ from depthscale.answers import InputError
 from depthscale.practice.dropping.adapters import (
     candidates,
     clean_modules,
-    is_compiled,
     is_scripted,
     whole_rate,
 )
@@ -74,7 +73,7 @@ def dropout_sites(
     modules (known by the name of their class, with a rate ``drop_prob``, ``p`` or ``drop_rate``).
     Listed without a way to set them, with the reason: an ``nn.Identity`` in place of a drop, random
     masks of the model's own making (``bernoulli``, ``rand``), scripted modules, and functional
-    dropout in a function that its own module checkpoints or in a compiled model.
+    dropout in a function that its own module checkpoints.
 
     The result is remembered, for ``apply_schedule`` to use. Raises InputError for what is not a
     module, scripted models, and inputs that the model cannot run.
@@ -91,7 +90,7 @@ def dropout_sites(
         tagged = _watched(bare, modules, tags, example_inputs, example_kwargs)
     except InputError:  # a model that insists on its own rates
         tagged, tags = plain, {}
-    sites = _Sites(modules, held, tags, plain, compiled=is_compiled(model))
+    sites = _Sites(modules, held, tags, plain)
     found = sites.collect(tagged)
     _FOUND[key_of(model)] = found
     return found
@@ -140,7 +139,6 @@ class _Sites:
     held: dict[tuple[str, str], float]
     tags: dict[tuple[str, str], float]
     plain: Watch
-    compiled: bool
     found: dict[str, DropoutSite] = field(default_factory=dict)
 
     def collect(self, watch: Watch) -> tuple[DropoutSite, ...]:
@@ -213,11 +211,6 @@ class _Sites:
             return (
                 "it runs in a function that its module checkpoints, whose second run, in the "
                 "backward pass, would be out of reach; make a module of what is checkpointed"
-            )
-        if self.compiled:
-            return (
-                "it is functional, with a rate that no attribute holds, in a compiled model; find "
-                "sites and apply the schedule before torch.compile"
             )
         key = (drop.module, drop.number, drop.operation)
         if self.plain.counts[key] != watch.counts[key]:
