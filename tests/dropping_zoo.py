@@ -215,6 +215,31 @@ class HandMade(nn.Module):
         return x * torch.empty_like(x).bernoulli_(0.7) if self.training else x
 
 
+class LockedDropout(nn.Module):
+    """One mask for all places of a sequence."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x
+        return x * x.new_empty(len(x), 1, x.shape[-1]).bernoulli_(1 - self.p) / (1 - self.p)
+
+
+class Hidden(nn.Module):
+    """A part that is scripted, so that its dropout cannot be seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.1)
+        self.part = torch.jit.script(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Dropout(0.2)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.part(self.drop(x))
+
+
 class OfConfig(nn.Module):
     """A rate that all layers read from one object, which is no module."""
 
@@ -434,6 +459,12 @@ DROPPING = [
     Dropping("checkpointed", Recomputed, vectors, BLOCKS),
     Dropping("checkpointed inside", RecomputedInside, vectors, (("dropout()", "none", 1),)),
     Dropping("mask made by hand", HandMade, vectors, (("bernoulli()", "none", 1),)),
+    Dropping(
+        "class of the model's own",
+        lambda: nn.Sequential(LockedDropout(0.1), nn.Linear(WIDTH, WIDTH), LockedDropout(0.0)),
+        sequences,
+        _attributes("0.p", "2.p"),
+    ),
     Dropping("LSTM", Recurrent, sequences, _attributes("lstm")),
     Dropping("ViT", vit, pictures, VIT, ("embedding", *("attention", "projection") * 2)),
     Dropping(

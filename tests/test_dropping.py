@@ -7,6 +7,7 @@ import io
 import math
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from dropping_zoo import (
     Dropping,
     Functional,
     Held,
+    Hidden,
     PathBlock,
     Recomputed,
     RecomputedInside,
@@ -37,7 +39,7 @@ from dropping_zoo import (
 
 
 class Draws(TorchDispatchMode):
-    """Every Bernoulli mask that a forward pass draws: the rate, and the share of zeros in it.
+    """Every Bernoulli mask with zeros that a forward pass draws, and its rate.
 
     It looks below all torch functions, so it shares no code with what is tested.
     """
@@ -52,8 +54,10 @@ class Draws(TorchDispatchMode):
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         if str(func).startswith("aten.bernoulli"):
-            self.rates.append(round(1.0 - (args[1] if len(args) > 1 else 0.5), 6))
-            self.masks.append(out.clone())
+            rate = round(1.0 - (args[1] if len(args) > 1 else 0.5), 6)
+            if rate > 0.0:
+                self.rates.append(rate)
+                self.masks.append(out.clone())
         return out
 
 
@@ -381,8 +385,8 @@ class Always(nn.Module):
         return F.dropout(x, 0.2)
 
 
-def shares(model: nn.Module) -> list[float]:
-    """Shares of zeros in the rows of the output, to 0.01: five errors of 200,000 draws are 0.006"""
+def shares(model: nn.Module) -> Any:
+    """Shares of zeros in each row of the output; five standard errors of them are 0.006."""
     zeros = (model(torch.ones(200_000)) == 0).double().mean(dim=1)
     return pytest.approx(zeros.tolist(), abs=0.006)
 
@@ -440,3 +444,40 @@ def test_attention_in_eval_mode_does_not_drop_under_a_schedule() -> None:
     with ds.apply_schedule(model, [0.3, 0.4]):
         assert draws(model, (x,)).rates == [0.3, 0.4]
         assert draws(model, (x,), mode=False).rates == []
+
+
+def test_scripted_parts_are_listed_with_the_reason() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        model = Hidden()
+        sites = ds.dropout_sites(model, *vectors())
+    assert [(site.name, site.how) for site in sites] == [("drop", "attribute"), ("part", "none")]
+    assert "scripted" in sites[1].reason
+
+
+def test_constant_rates_are_not_mistaken_for_attributes() -> None:
+    class Odd(nn.Module):
+        def __init__(self, rate: float) -> None:
+            super().__init__()
+            self.dropout, self.rate = 0.1, rate
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.dropout(F.dropout(x, self.rate), self.dropout)
+
+    for rate in torch.linspace(0.0, 0.99, 100).tolist():
+        sites = ds.dropout_sites(Odd(rate), *vectors())
+        assert [site.how for site in sites] == ["interception", "attribute"]
+        assert [site.rate for site in sites] == [rate, 0.1]
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    """Two models of one class, each scheduled, run in turns of two threads at one time."""
+    models = [Mixed(), Mixed()]
+    rates = ([0.2, 0.3, 0.4], [0.6, 0.7, 0.8])
+    for model, own in zip(models, rates, strict=True):
+        ds.dropout_sites(model, torch.ones(8))
+        ds.apply_schedule(model, own)
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(5):
+            for own, found in zip(rates, pool.map(shares, models), strict=True):
+                assert own == found

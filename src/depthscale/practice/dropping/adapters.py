@@ -67,6 +67,12 @@ def drop_call(
     return DropCall(name, place, keyword, rate, acts)
 
 
+def mask_rate(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
+    """Probability of a zero in a mask that a model draws itself, None where it is not a number."""
+    chance = argument(args, kwargs, 1, "p") if name == "bernoulli" else None
+    return 1.0 - float(chance) if isinstance(chance, int | float) else None
+
+
 def path_rate(module: nn.Module) -> str | None:
     """Name of the attribute with the rate of a DropPath or StochasticDepth module.
 
@@ -99,8 +105,10 @@ def candidates(modules: dict[str, nn.Module]) -> Iterator[tuple[str, str]]:
             if whole[0]:
                 yield path, whole[0]
             continue
+        drops = "drop" in type(module).__name__.lower()
         for key, value in vars(module).items():
-            if "drop" in key.lower() and _is_rate(value):
+            named = "drop" in key.lower() or (drops and key == "p")
+            if named and _is_rate(value) and not is_scripted(module):
                 yield path, key
 
 

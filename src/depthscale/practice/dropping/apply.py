@@ -89,9 +89,12 @@ def apply_schedule(
     The rates take effect where the model drops: in train mode. The model may be in either mode
     now. Rates are set as attributes of the modules that hold them; a functional dropout is
     intercepted by forward hooks on its own module, which change no other module and nothing in
-    ``state_dict``; under ``torch.compile`` such a module runs in plain Python. A forward pass that drops more often than the one that found the sites keeps the
-    model's rate in the calls beyond. With activation checkpointing, run the backward pass
-    before the rates are removed: it drops again. A deep or pickled copy keeps the rates, for good.
+    ``state_dict``. Compiled models compile once more for each rate; a module that is intercepted
+    runs in plain Python there, and cannot be compiled with ``fullgraph=True``.
+
+    A forward pass that drops more often than the one that found the sites keeps the model's own
+    rates in the calls beyond. With activation checkpointing, run the backward pass before the rates
+    are removed: it drops again. A deep or pickled copy keeps the rates, for good.
 
     Raises InputError for rates that are no numbers or out of range, more or fewer rates than sites,
     unknown or repeated sites, a site that cannot be set, sites never looked for, and a model (or

@@ -37,7 +37,7 @@ class _Rates(TorchFunctionMode):
         self.rates = rates
         self.counts: Counter[str] = Counter()
 
-    # Compiled code cannot look up which module is running: under torch.compile this is plain Python.
+    # Compiled code cannot look up which module is running, so this stays plain Python.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __torch_function__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -69,8 +70,9 @@ def dropout_sites(
 
     Found: dropout and alpha-dropout modules, functional dropout, the ``dropout_p`` of
     ``scaled_dot_product_attention``, ``nn.MultiheadAttention``, recurrent modules of several
-    layers, attributes named ``*drop*`` that the model passes on, and DropPath or StochasticDepth
-    modules (known by the name of their class, with a rate ``drop_prob``, ``p`` or ``drop_rate``).
+    layers, attributes named ``*drop*`` (and ``p`` of classes named so) that the model passes on or
+    draws zeros at, and DropPath or StochasticDepth modules (known by the name of their class, with
+    a rate ``drop_prob``, ``p`` or ``drop_rate``).
     Listed without a way to set them, with the reason: an ``nn.Identity`` in place of a drop, random
     masks of the model's own making (``bernoulli``, ``rand``), scripted modules, and functional
     dropout in a function that its own module checkpoints.
@@ -85,7 +87,9 @@ def dropout_sites(
     modules = clean_modules(bare)
     held = {key: _rate(modules, *key) for key in candidates(modules)}
     plain = _watched(bare, modules, {}, example_inputs, example_kwargs)
-    tags = {key: 0.2 + 0.3 * (place + 1) / (len(held) + 1) for place, key in enumerate(held)}
+    # No rate that a model has by itself is likely to be one of these.
+    step = math.sqrt(0.08) / (len(held) + 1)
+    tags = {key: 0.2 + step * (place + 1) for place, key in enumerate(held)}
     try:
         tagged = _watched(bare, modules, tags, example_inputs, example_kwargs)
     except InputError:  # a model that insists on its own rates
@@ -151,7 +155,8 @@ class _Sites:
             old = self.found.get(site.name)
             self.found[site.name] = replace(old, calls=old.calls + site.calls) if old else site
         for path, module in self.modules.items():
-            if is_scripted(module) and not is_scripted(self.modules[path.rpartition(".")[0]]):
+            above = self.modules.get(path.rpartition(".")[0])
+            if is_scripted(module) and (above is None or not is_scripted(above)):
                 reason = "a scripted module hides whether and where it drops"
                 self.found[path] = DropoutSite(path, "other", None, 0, "none", path, reason=reason)
         return tuple(self.found.values())
@@ -178,6 +183,9 @@ class _Sites:
             return _unset(drop, drop.module, 0.0, reason)
         name = _functional_name(drop)
         if drop.call is None:
+            near = [key for tag, key in owners.items() if _is_near(tag, drop.drawn)]
+            if near:
+                return self._attribute(drop, *near[0])
             return _unset(drop, name, None, f"a mask is made by `{drop.operation}`, rate unknown")
         if drop.call.acts and drop.call.rate in owners:
             return self._attribute(drop, *owners[drop.call.rate])
@@ -216,6 +224,11 @@ class _Sites:
         if self.plain.counts[key] != watch.counts[key]:
             return "how often its module drops depends on other rates"
         return ""
+
+
+def _is_near(tag: float, drawn: float | None) -> bool:
+    """Whether a mask has zeros at the rate of a tag; where it has ones, the tag may be of keeps."""
+    return drawn is not None and abs(drawn - tag) < 1e-9
 
 
 def _key(drop: Drop) -> tuple[str, int, str, int]:

@@ -20,6 +20,7 @@ from depthscale.practice.dropping.adapters import (
     DropCall,
     drop_call,
     is_scripted,
+    mask_rate,
     running,
     whole_rate,
 )
@@ -37,7 +38,8 @@ class Drop:
     ``module`` is the path of the innermost module; ``number`` and ``ordinal`` count the calls of
     that module and, within one of them, those of ``operation``. ``operation`` is "" where the
     module as a whole is the site, "identity" for an ``nn.Identity`` in place of a drop, and the
-    name of a torch function otherwise; ``call`` is there for functions that take a rate.
+    name of a torch function otherwise; ``call`` is there for functions that take a rate, ``drawn``
+    is the rate of a mask that the model draws itself.
     """
 
     module: str
@@ -46,6 +48,7 @@ class Drop:
     ordinal: int
     kind: str
     call: DropCall | None = None
+    drawn: float | None = None
     checkpointed: bool = False
 
 
@@ -92,7 +95,8 @@ class Watch(TorchFunctionMode):
             self.counts[path, number, name] += 1
             ordinal = self.counts[path, number, name]
             kind = self._story.kind(name, args, path)
-            self.drops.append(Drop(path, number, name, ordinal, kind, call, checkpointed))
+            drawn = mask_rate(name, args, kwargs)
+            self.drops.append(Drop(path, number, name, ordinal, kind, call, drawn, checkpointed))
         out = func(*args, **kwargs)
         self._story.follow(name, args, kwargs, out)
         return out
