@@ -181,6 +181,21 @@ class DepthBlock(nn.Module):
         return x + self.stochastic_depth(torch.tanh(self.branch(x)))
 
 
+class StochasticDepthBlock(nn.Module):
+    """A branch, what drops inside of it, and the chance that it is skipped as a whole."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.branch = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Dropout(0.15))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        branch = self.branch(x)
+        if self.training and self.p > 0:
+            branch = branch * torch.bernoulli(torch.ones(len(x), 1), 1 - self.p) / (1 - self.p)
+        return x + branch
+
+
 class Recomputed(nn.Module):
     """Blocks, functional and not, under activation checkpointing."""
 
@@ -454,6 +469,13 @@ DROPPING = [
         vectors,
         _attributes("0.stochastic_depth", "1.stochastic_depth"),
         ("path", "path"),
+    ),
+    Dropping(
+        "blocks named like a path",
+        lambda: nn.Sequential(StochasticDepthBlock(0.1), StochasticDepthBlock(0.0)),
+        vectors,
+        _attributes("0.branch.2", "0.p", "1.branch.2", "1.p"),
+        ("mlp", "path", "mlp", "path"),
     ),
     Dropping("no dropout", lambda: nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh()), vectors, ()),
     Dropping("checkpointed", Recomputed, vectors, BLOCKS),

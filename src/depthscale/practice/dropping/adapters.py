@@ -73,12 +73,19 @@ def mask_rate(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float
     return 1.0 - float(chance) if isinstance(chance, int | float) else None
 
 
+def is_path(module: nn.Module) -> bool:
+    """Whether the class of a module is named like DropPath or StochasticDepth."""
+    return bool(_PATH.search(type(module).__name__.lower().replace("_", "")))
+
+
 def path_rate(module: nn.Module) -> str | None:
     """Name of the attribute with the rate of a DropPath or StochasticDepth module.
 
-    "" for such a module without a known attribute, None for any other module.
+    "" for such a module without a known attribute, None for any other module, also for one that
+    holds parameters or modules, whose inside is looked at instead.
     """
-    if not _PATH.search(type(module).__name__.lower().replace("_", "")):
+    inside = next(module.children(), None) or next(iter(module.parameters(recurse=False)), None)
+    if not is_path(module) or inside is not None:
         return None
     held = vars(module)
     return next((key for key in _PATH_RATES if key in held and _is_rate(held[key], True)), "")
@@ -105,7 +112,7 @@ def candidates(modules: dict[str, nn.Module]) -> Iterator[tuple[str, str]]:
             if whole[0]:
                 yield path, whole[0]
             continue
-        drops = "drop" in type(module).__name__.lower()
+        drops = "drop" in type(module).__name__.lower() or is_path(module)
         for key, value in vars(module).items():
             named = "drop" in key.lower() or (drops and key == "p")
             if named and _is_rate(value) and not is_scripted(module):

@@ -13,6 +13,7 @@ from depthscale.answers import InputError
 from depthscale.practice.dropping.adapters import (
     candidates,
     clean_modules,
+    is_path,
     is_scripted,
     whole_rate,
 )
@@ -73,8 +74,8 @@ def dropout_sites(
     layers, attributes named ``*drop*`` (and ``p`` of classes named so) that the model passes on or
     draws zeros at, and DropPath or StochasticDepth modules (known by the name of their class, with
     a rate ``drop_prob``, ``p`` or ``drop_rate``).
-    Listed without a way to set them, with the reason: an ``nn.Identity`` in place of a drop, random
-    masks of the model's own making (``bernoulli``, ``rand``), scripted modules, and functional
+    Listed without a way to set them, with the reason: an ``nn.Identity`` in place of a drop, other
+    random numbers that may be a mask (``bernoulli``, ``rand``), scripted modules, and functional
     dropout in a function that its own module checkpoints.
 
     The result is remembered, for ``apply_schedule`` to use. Raises InputError for what is not a
@@ -174,7 +175,7 @@ class _Sites:
             if whole is not None and whole[0]:
                 return self._attribute(drop, drop.module, whole[0])
             reason = "its class is that of a DropPath, but it has none of the known rates"
-            return _unset(drop, drop.module, None, reason)
+            return _unset(drop, drop.module or "model", None, reason)
         if drop.operation == "identity":
             reason = (
                 "an nn.Identity stands where the model would drop, because its rate was 0 when "
@@ -186,7 +187,11 @@ class _Sites:
             near = [key for tag, key in owners.items() if _is_near(tag, drop.drawn)]
             if near:
                 return self._attribute(drop, *near[0])
-            return _unset(drop, name, None, f"a mask is made by `{drop.operation}`, rate unknown")
+            reason = (
+                f"random numbers are drawn by `{drop.operation}`; whether and at which rate they "
+                "drop cannot be told"
+            )
+            return _unset(drop, name, None, reason)
         if drop.call.acts and drop.call.rate in owners:
             return self._attribute(drop, *owners[drop.call.rate])
         call = before.call if before is not None and before.call is not None else drop.call
@@ -211,7 +216,8 @@ class _Sites:
         short = whole_rate(self.modules[path]) is not None
         name = path if short and path else f"{path}.{attribute}".strip(".")
         rate = self.held[path, attribute]
-        return DropoutSite(name, drop.kind, rate, 1, "attribute", path, attribute)
+        kind = "path" if is_path(self.modules[path]) else drop.kind
+        return DropoutSite(name, kind, rate, 1, "attribute", path, attribute)
 
     def _obstacle(self, drop: Drop, watch: Watch) -> str:
         """Why a functional dropout cannot be intercepted, "" where it can."""
