@@ -199,13 +199,14 @@ class StochasticDepthBlock(nn.Module):
 class Recomputed(nn.Module):
     """Blocks, functional and not, under activation checkpointing."""
 
-    def __init__(self) -> None:
+    def __init__(self, reentrant: bool = False) -> None:
         super().__init__()
+        self.reentrant = reentrant
         self.blocks = nn.ModuleList(FunctionalBlock() for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False)
+            x = checkpoint(block, x, use_reentrant=self.reentrant)
         return x
 
 

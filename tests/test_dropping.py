@@ -38,6 +38,9 @@ from dropping_zoo import (
 )
 
 
+HAND_MADE = "mask made by hand"  # the one model whose rate is unknown, though it draws
+
+
 class Draws(TorchDispatchMode):
     """Every Bernoulli mask with zeros that a forward pass draws, and its rate.
 
@@ -129,9 +132,6 @@ def test_sites_are_the_draws_of_the_model(case: Dropping) -> None:
     if len(known(sites)) == len(sites):
         assert drawn == pytest.approx(expected) or any(site.calls > 1 for site in sites)
     assert sorted(rate for rate in drawn if case.name != HAND_MADE) == sorted(expected)
-
-
-HAND_MADE = "mask made by hand"
 
 
 def test_finding_sites_leaves_the_model_as_it_was(case: Dropping) -> None:
@@ -338,10 +338,11 @@ def test_a_rate_of_none_comes_back_as_none() -> None:
     assert model[0].drop_prob is None
 
 
-def test_gradients_under_checkpointing_are_those_without() -> None:
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradients_under_checkpointing_are_those_without(reentrant: bool) -> None:
     """The recomputation of the backward pass draws the same masks at the same, scheduled rates."""
-    model = Recomputed()
-    (x,) = vectors()
+    model = Recomputed(reentrant)
+    x = vectors()[0].requires_grad_()
     ds.dropout_sites(model, x)
     gradients = []
     with ds.apply_schedule(model, [0.5, 0.6, 0.7, 0.4]):

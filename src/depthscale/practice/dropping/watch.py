@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -67,7 +68,9 @@ class Watch(TorchFunctionMode):
 
     def run(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Run the model once; its own error becomes an InputError."""
-        with self._hooked(), torch.no_grad(), eager(), self:
+        with self._hooked(), torch.no_grad(), eager(), warnings.catch_warnings(), self:
+            # Checkpoints, for one, warn that nothing here wants a gradient.
+            warnings.simplefilter("ignore")
             try:
                 model(*args, **kwargs)
             # Whatever a foreign forward raises is the answer to "can it run this?": quoted.
