@@ -37,7 +37,6 @@ from dropping_zoo import (
     vectors,
 )
 
-
 HAND_MADE = "mask made by hand"  # the one model whose rate is unknown, though it draws
 
 
