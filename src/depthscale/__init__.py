@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from depthscale.finite.pairs import PairEnsemble, sample_pairs
     from depthscale.finite.sampled import Sampled
     from depthscale.practice.audit import Audit, NotTrainable, audit
+    from depthscale.practice.dropping.apply import AppliedSchedule, apply_schedule
+    from depthscale.practice.dropping.sites import DropoutSite, dropout_sites
     from depthscale.practice.initialisation import InitReport, critical_init_
     from depthscale.practice.optimise import (
         Evaluation,
@@ -48,9 +50,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Activation",
     "Alignment",
+    "AppliedSchedule",
     "Audit",
     "Budget",
     "CriticalPoint",
+    "DropoutSite",
     "Ensemble",
     "Evaluation",
     "FiniteWidth",
@@ -75,11 +79,13 @@ __all__ = [
     "Universality",
     "__version__",
     "activation",
+    "apply_schedule",
     "audit",
     "collapse_theory",
     "critical_init_",
     "critical_line",
     "critical_point",
+    "dropout_sites",
     "evaluate_schedule",
     "finite_width",
     "hermite_tail",
@@ -102,6 +108,8 @@ _ROOMS = {
     "finite.pairs": ("PairEnsemble", "sample_pairs"),
     "finite.sampled": ("Sampled",),
     "practice.audit": ("Audit", "NotTrainable", "audit"),
+    "practice.dropping.apply": ("AppliedSchedule", "apply_schedule"),
+    "practice.dropping.sites": ("DropoutSite", "dropout_sites"),
     "practice.initialisation": ("InitReport", "critical_init_"),
     "practice.optimise": (
         "Evaluation",

@@ -37,7 +37,7 @@ _FUSED = re.compile("lstm|gru|rnn|linear|conv|attention|tensordot|baddbmm|einsum
 
 
 @contextmanager
-def _eager() -> Iterator[None]:
+def eager() -> Iterator[None]:
     """Run torch.compile'd parts as plain Python (dynamo is only imported where one exists)."""
     compiles = "torch._dynamo" in sys.modules
     with torch.compiler.set_stance("force_eager") if compiles else nullcontext():
@@ -110,7 +110,7 @@ class Tracer(TorchFunctionMode):
         handles = self._hook(model)
         self.active = True
         try:
-            with _eager(), self:
+            with eager(), self:
                 return feed.call(model)
         # Whatever a foreign forward raises is the answer to "can it run this input?": quoted.
         except Exception as error:
