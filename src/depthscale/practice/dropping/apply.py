@@ -158,15 +158,21 @@ def apply_schedule(
         apply_schedule(build(), "checkpoint.dropout.json")
     """
     applied = applied_quietly(model, rates, sites)
+    warn_in_eval(model, applied.sites, stacklevel=3)
+    return applied
+
+
+def warn_in_eval(model: nn.Module, sites: Iterable[DropoutSite], stacklevel: int) -> None:
+    """Warn when none of the sites is in train mode, where alone its rate acts."""
     modules = clean_modules(key_of(model))
-    if applied.sites and not any(modules[site.module].training for site in applied.sites):
+    held = [modules[site.module] for site in sites]
+    if held and not any(module.training for module in held):
         warnings.warn(
             f"{type(model).__name__} is in eval mode, in which it drops nothing; the rates act "
             "only after model.train()",
             UserWarning,
-            stacklevel=2,
+            stacklevel=stacklevel,
         )
-    return applied
 
 
 def applied_quietly(
