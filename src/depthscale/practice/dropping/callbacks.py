@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
 from depthscale.answers import InputError
 from depthscale.practice.dropping.over_time import DropoutScheduler, Profile, time_profile
+from depthscale.practice.dropping.sites import key_of
 from depthscale.practice.schedule import Schedule
 
 
@@ -29,6 +31,7 @@ def lightning_callback(
     sites: Iterable[str] | None = None,
     part: str = "",
     total_steps: int | None = None,
+    strict: bool = True,
 ) -> Any:
     """A Lightning ``Callback`` that runs a ``DropoutScheduler`` while a model is fitted.
 
@@ -38,7 +41,8 @@ def lightning_callback(
 
     It steps after each batch in which an optimiser stepped, saves its state with each checkpoint,
     goes on from there when the trainer resumes, and takes the rates off at the end or after an
-    exception. ``callback.scheduler`` is the scheduler while it lasts.
+    exception. ``callback.scheduler`` is the scheduler while it lasts. A resumed training with other
+    settings (a longer one, say) is an InputError unless ``strict`` is False.
 
     Raises InputError when neither ``lightning`` nor ``pytorch_lightning`` is installed (of both,
     the one that is imported already is used), at once for what is wrong with the profile, and when
@@ -48,7 +52,9 @@ def lightning_callback(
         callback = lightning_callback([0.0, 0.1, 0.2], time="early", part="net")
         Trainer(callbacks=[callback]).fit(module, data)
     """
-    return _lightning_class()(schedule, time, cutoff, keep_mean, levels, sites, part, total_steps)
+    return _lightning_class()(
+        schedule, time, cutoff, keep_mean, levels, sites, part, total_steps, strict
+    )
 
 
 def trainer_callback(
@@ -61,19 +67,22 @@ def trainer_callback(
     sites: Iterable[str] | None = None,
     part: str = "",
     total_steps: int | None = None,
+    strict: bool = True,
 ) -> Any:
     """A ``TrainerCallback`` for Hugging Face's ``Trainer`` that runs a ``DropoutScheduler``.
 
     The arguments are those of ``lightning_callback``; ``total_steps`` is ``state.max_steps`` by
     default. It follows ``state.global_step``, so a resumed training goes on where it was, with the
-    rates and settings that are saved in ``trainer_state.json``: other ones are an InputError. The
-    rates are taken off when training ends; after an exception, call ``callback.remove()``.
+    rates and settings that are saved in ``trainer_state.json``. The rates are taken off when
+    training ends; after an exception, call ``callback.remove()``.
 
         dropout_sites(model, input_ids=words)
         callback = trainer_callback([0.0, 0.1, 0.2], time="early")
         Trainer(model, args, train_dataset=data, callbacks=[callback]).train()
     """
-    return _trainer_class()(schedule, time, cutoff, keep_mean, levels, sites, part, total_steps)
+    return _trainer_class()(
+        schedule, time, cutoff, keep_mean, levels, sites, part, total_steps, strict
+    )
 
 
 class _Run:
@@ -89,7 +98,13 @@ class _Run:
         sites: Iterable[str] | None = None,
         part: str = "",
         total_steps: int | None = None,
+        strict: bool = True,
     ) -> None:
+        if time is None:  # what ``state`` of a ``TrainerDropout`` saves of a function
+            raise InputError(
+                "a profile over time that is a function cannot be restored from a checkpoint; "
+                "resume with restore_callback_states_from_checkpoint=False"
+            )
         time_profile(time, cutoff)  # what is wrong with it is told before the training starts
         self.schedule = schedule
         self.time = time
@@ -99,13 +114,17 @@ class _Run:
         self.sites = None if sites is None else tuple(sites)
         self.part = part
         self.total_steps = total_steps
+        self.strict = strict
         self.scheduler: DropoutScheduler | None = None
         self.saved: dict[str, Any] = {}
 
-    def begin(self, model: nn.Module, steps: float) -> DropoutScheduler:
-        """Put the rates on the model, or on its part, and those of a saved state if there is one.
+    def begin(
+        self, model: nn.Module, steps: float, done: int, saved: Mapping[str, Any]
+    ) -> DropoutScheduler:
+        """Put the rates on the model, or on its part, as they are after ``done`` steps.
 
-        ``steps`` are those that the trainer expects.
+        ``steps`` are those that the trainer expects in all, ``saved`` is the state in the
+        checkpoint that it resumes from, or empty.
         """
         self.remove()
         total = steps if self.total_steps is None else self.total_steps
@@ -124,17 +143,19 @@ class _Run:
             sites=self.sites,
             warn=False,  # a trainer puts the model into train mode itself
         )
-        if self.saved:
-            try:
-                self.scheduler.load_state_dict(self.saved)
-            except InputError:
-                self.remove()
-                raise
+        try:
+            if saved:
+                self.scheduler.load_state_dict(dict(saved), self.strict)
+            else:
+                self.scheduler.go_to(done)
+        except InputError:
+            self.remove()
+            raise
         return self.scheduler
 
     def _part(self, model: nn.Module) -> nn.Module:
         try:
-            return model.get_submodule(self.part)
+            return key_of(model).get_submodule(self.part) if self.part else model
         except AttributeError as error:
             raise InputError(f"part is {self.part!r}: {error}; give the path of a module") from None
 
@@ -155,10 +176,11 @@ def _lightning_class() -> Any:
     names = ("lightning.pytorch", "pytorch_lightning")
     base = _first(sorted(names, key=lambda name: name not in sys.modules)).Callback
 
-    class LightningDropout(_Run, base):  # type: ignore[misc]
+    class LightningDropout(_Run, base):  # type: ignore[misc, valid-type]
         """Runs a ``DropoutScheduler`` while a model is fitted."""
 
         _steps = 0
+        _resumed: Mapping[str, Any] = MappingProxyType({})  # what a checkpoint says, until then
 
         @property
         def state_key(self) -> str:
@@ -166,8 +188,10 @@ def _lightning_class() -> Any:
             return f"LightningDropout{{'part': {self.part!r}}}"
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-            self.begin(pl_module, trainer.estimated_stepping_batches)
-            self._steps = trainer.global_step
+            steps, done = trainer.estimated_stepping_batches, trainer.global_step
+            resumed, self._resumed = self._resumed, {}
+            self.begin(pl_module, steps, done, resumed)
+            self._steps = done
 
         def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
             # A batch may end without a step (accumulation) or with several (several optimisers).
@@ -188,7 +212,7 @@ def _lightning_class() -> Any:
             return self.current()
 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-            self.saved = dict(state_dict)
+            self._resumed = dict(state_dict)
 
     return _named(LightningDropout)
 
@@ -200,13 +224,12 @@ def _trainer_class() -> Any:
     except ImportError as error:
         raise _missing("transformers", "transformers") from error
 
-    class TrainerDropout(_Run, TrainerCallback, ExportableState):  # type: ignore[misc]
+    class TrainerDropout(_Run, TrainerCallback, ExportableState):
         """Runs a ``DropoutScheduler`` while a ``Trainer`` trains."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.saved = _saved_state(state) if state.global_step else {}
-            scheduler = self.begin(kwargs["model"], state.max_steps)
-            scheduler.go_to(state.global_step)
+            saved = _saved_state(state) if state.global_step else {}
+            self.begin(kwargs["model"], state.max_steps, state.global_step, saved)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if self.scheduler is not None:
@@ -232,6 +255,7 @@ def _trainer_class() -> Any:
                     "sites": scheduler.get("sites", sites),
                     "part": self.part,
                     "total_steps": self.total_steps,
+                    "strict": self.strict,
                 },
                 "attributes": {"saved": scheduler},
             }
@@ -256,8 +280,7 @@ def _first(names: Iterable[str]) -> Any:
 
 def _missing(package: str, extra: str) -> InputError:
     return InputError(
-        f"this callback needs {package}, which is not installed; "
-        f"pip install 'depthscale[{extra}]'"
+        f"this callback needs {package}, which is not installed; pip install 'depthscale[{extra}]'"
     )
 
 

@@ -323,9 +323,7 @@ class _Search(TorchFunctionMode):
             self._source.put(signal, place)
 
     def _place(self, path: str, operation: str, ordinal: int) -> _Place:
-        place = self.places.setdefault(
-            (path, operation, ordinal), _Place(path, operation, ordinal)
-        )
+        place = self.places.setdefault((path, operation, ordinal), _Place(path, operation, ordinal))
         place.weights.append(self.weights)
         return place
 
