@@ -90,7 +90,9 @@ class AppliedSchedule:
 
     @property
     def schedule(self) -> Schedule:
-        """The rates in force, with the names of their sites."""
+        """The rates in force, with the names of their sites; InputError where there are none."""
+        if not self.sites:
+            raise InputError("no site is scheduled, so there is no schedule; the model drops nowhere")
         return Schedule(self.rates, tuple(site.name for site in self.sites))
 
     def save(self, path: str | os.PathLike[str]) -> None:
