@@ -328,12 +328,12 @@ def test_files_that_hold_no_schedule(tmp_path: Any) -> None:
             applied.save(tmp_path / "none" / "rates.json")
     for cut in range(len(text) - 1):
         path.write_text(text[:cut])
-        with pytest.raises(InputError, match="rates.json holds no schedule, or one that was cut"):
+        with pytest.raises(InputError, match=r"rates.json holds no schedule, or one that was cut"):
             ds.apply_schedule(model, str(path))
     path.write_bytes(b"\x80\x81")
     with pytest.raises(InputError, match="holds no schedule"):
         ds.apply_schedule(model, path)
-    with pytest.raises(InputError, match="none.json cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"none.json cannot be read: No such file"):
         ds.apply_schedule(model, "none.json")
     path.write_text('{"format": "depthscale-schedule", "version": 1, "rates": [0.1, 0.2, 0.3]}')
     with ds.apply_schedule(model, path):  # as an earlier version wrote it: no names
@@ -360,6 +360,17 @@ def test_a_single_site() -> None:
     with ds.apply_schedule(model, [0.4]) as applied:
         assert draws(model, vectors()).rates == [0.4]
         assert str(applied.schedule) == "p  0.4  " + "#" * 40
+
+
+def test_hooks_on_a_part_of_compiled_code_are_noticed() -> None:
+    torch._dynamo.reset()
+    model = nn.Sequential(nn.Identity(), Always())
+    compiled = torch.compile(model, backend="eager")
+    assert float((compiled(torch.ones(200_000)) == 0).double().mean()) < 0.21
+    ds.dropout_sites(compiled, torch.ones(8))
+    with ds.apply_schedule(compiled, [0.5]):
+        assert float((compiled(torch.ones(200_000)) == 0).double().mean()) > 0.49
+    assert float((compiled(torch.ones(200_000)) == 0).double().mean()) < 0.21
 
 
 def test_rates_that_change_under_compiled_code() -> None:

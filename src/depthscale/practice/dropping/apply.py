@@ -92,7 +92,9 @@ class AppliedSchedule:
     def schedule(self) -> Schedule:
         """The rates in force, with the names of their sites; InputError where there are none."""
         if not self.sites:
-            raise InputError("no site is scheduled, so there is no schedule; the model drops nowhere")
+            raise InputError(
+                "no site is scheduled, so there is no schedule; the model drops nowhere"
+            )
         return Schedule(self.rates, tuple(site.name for site in self.sites))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -142,7 +144,8 @@ def apply_schedule(
     with a ``UserWarning``. Rates are set as attributes of the modules that hold them; a functional
     dropout is intercepted by forward hooks on its own module, which change no other module and
     nothing in ``state_dict``. Compiled models compile once more for each rate; a module that is
-    intercepted runs in plain Python there, and cannot be compiled with ``fullgraph=True``.
+    intercepted runs in plain Python there, and cannot be compiled with ``fullgraph=True``; so that
+    they notice, ``torch._dynamo.config.skip_nnmodule_hook_guards`` is then set to False for good.
 
     A forward pass that drops more often than the one that found the sites keeps the model's own
     rates in the calls beyond. With activation checkpointing, run the backward pass before the rates

@@ -26,7 +26,7 @@ from depthscale.practice.dropping.adapters import (
     whole_rate,
 )
 from depthscale.practice.dropping.apply import is_scheduled
-from depthscale.practice.dropping.inserted import KINDS, PREFIX, DropAfter, attribute_of
+from depthscale.practice.dropping.inserted import KINDS, PREFIX, attribute_of
 from depthscale.practice.dropping.sites import (
     DropoutSite,
     dropout_sites,
@@ -62,6 +62,8 @@ class InsertedSites:
         self._model = model
         self._known = known_sites(model)
         self._undo: list[Callable[[], None]] = []
+        from depthscale.practice.dropping.interception import hook_functions, hook_output
+
         modules = clean_modules(key_of(model))
         points: dict[str, dict[tuple[str, int], str]] = {}
         for place in places:
@@ -72,9 +74,7 @@ class InsertedSites:
                 key = place.operation, place.ordinal
                 points.setdefault(place.path, {})[key] = attribute
             else:
-                self._undo.append(module.register_forward_hook(DropAfter(kind)).remove)
-        if points:
-            from depthscale.practice.dropping.interception import hook_functions
+                self._undo += hook_output(module, kind)
         for path, own in points.items():
             self._undo += hook_functions(modules[path], own, kind)
 
@@ -130,7 +130,8 @@ def insert_sites(
     behind it), at which forward hooks drop: keys of ``state_dict``, ``named_modules`` and classes
     stay, copies and pickles keep it. ``dropout_sites`` finds these sites and ``apply_schedule``
     sets them like any others; the sites of the whole model are known to it from now on. A module
-    with dropout after functions runs in plain Python when compiled.
+    with dropout after functions runs in plain Python when compiled. So that compiled code notices,
+    ``torch._dynamo.config.skip_nnmodule_hook_guards`` is set to False for the whole process.
 
     Raises InputError for unknown paths and kinds, what cannot be inserted, a model that has none of
     such places, one that is scheduled, and inputs that the model cannot run.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -45,19 +44,3 @@ def attribute_of(operation: str, ordinal: int) -> str:
     """
     number = str(ordinal) if ordinal > 1 else ""
     return f"{PREFIX}_{operation}{number}" if operation else PREFIX
-
-
-class DropAfter:
-    """Forward hook that drops a module's output: a tensor, or the first one of a tuple.
-
-    It holds no module, so that copies of a model stay apart.
-    """
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
-        """The output, dropped."""
-        if isinstance(output, tuple):
-            return (drop(module, PREFIX, self.kind, output[0]), *output[1:])
-        return drop(module, PREFIX, self.kind, output)

@@ -1,4 +1,4 @@
-"""Change the rates of the dropout functions that a module calls itself, by hooks on that module.
+"""Hooks on a module that change the rates of the functions it calls, or drop what it returns.
 
 Importing this loads the compiler of torch, which takes a second; so it is done where it is needed.
 """
@@ -12,12 +12,29 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch._dynamo
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from depthscale.practice.dropping.adapters import drop_call, running
-from depthscale.practice.dropping.inserted import drop, inserted
+from depthscale.practice.dropping.inserted import PREFIX, drop, inserted
 from depthscale.practice.probe.operations import operation_name
+
+
+def guard_hooks() -> None:
+    """Have compiled code look for the hooks of modules, whenever they were added.
+
+    By default, torch takes a module without hooks for one that never gets any: neither code
+    compiled before, nor a second model of the class, would notice ours. So what was compiled that
+    way is compiled anew, once in a process.
+    """
+    config: Any = torch._dynamo.config
+    if config.skip_nnmodule_hook_guards:
+        config.skip_nnmodule_hook_guards = False
+        torch._dynamo.reset()
+
+
+guard_hooks()  # here too: unpickling a model with hooks of ours imports this module
 
 
 class _Entered(threading.local):
@@ -90,6 +107,21 @@ class _Inserted(TorchFunctionMode):
         return out
 
 
+class _DropAfter:
+    """Forward hook that drops a module's output: a tensor, or the first one of a tuple.
+
+    It holds no module, so that copies of a model stay apart.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (drop(module, PREFIX, self.kind, output[0]), *output[1:])
+        return drop(module, PREFIX, self.kind, output)
+
+
 class _Begin:
     """Forward pre-hook for dropout after functions; holds no module either."""
 
@@ -141,6 +173,7 @@ def leave(module: nn.Module) -> None:
 
 def hook(module: nn.Module, rates: dict[tuple[str, int], float]) -> list[Callable[[], None]]:
     """Hook the interception onto a module; the functions returned take it off."""
+    guard_hooks()
     first = module.register_forward_pre_hook(_Enter(rates))
     last = module.register_forward_hook(_Leave(), always_call=True)
     return [first.remove, last.remove]
@@ -150,6 +183,13 @@ def hook_functions(
     module: nn.Module, points: dict[tuple[str, int], str], kind: str
 ) -> list[Callable[[], None]]:
     """Drop the outputs of functions that a module calls; ``points`` name the rates' attributes."""
+    guard_hooks()
     first = module.register_forward_pre_hook(_Begin(points, kind))
     last = module.register_forward_hook(_Leave(), always_call=True)
     return [first.remove, last.remove]
+
+
+def hook_output(module: nn.Module, kind: str) -> list[Callable[[], None]]:
+    """Drop what a module returns, at the rate in its attribute ``inserted_dropout``."""
+    guard_hooks()
+    return [module.register_forward_hook(_DropAfter(kind)).remove]
