@@ -285,6 +285,8 @@ def test_names_decide_where_the_rates_of_a_schedule_go() -> None:
         assert draws(model, vectors()).rates == [0.3, 0.5, 0.4]
         applied.set([0.1, 0.2, 0.3])  # without names, in the order of its sites
         assert draws(model, vectors()).rates == [0.2, 0.3, 0.1]
+    with ds.apply_schedule(model, dict(zip(plan.sites, plan.rates, strict=True))):
+        assert draws(model, vectors()).rates == [0.3, 0.4, 0.5]
     with ds.apply_schedule(model, plan, ["0.1.1.1"]) as applied:
         assert applied.rates == (0.4,)
     assert applied.schedule.sites == ("0.1.1.1",)
@@ -333,7 +335,7 @@ def test_files_that_hold_no_schedule(tmp_path: Any) -> None:
     path.write_bytes(b"\x80\x81")
     with pytest.raises(InputError, match="holds no schedule"):
         ds.apply_schedule(model, path)
-    with pytest.raises(InputError, match=r"none.json cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"'none.json' cannot be read: No such file"):
         ds.apply_schedule(model, "none.json")
     path.write_text('{"format": "depthscale-schedule", "version": 1, "rates": [0.1, 0.2, 0.3]}')
     with ds.apply_schedule(model, path):  # as an earlier version wrote it: no names

@@ -14,7 +14,18 @@ from torch import nn
 
 import depthscale as ds
 from depthscale.answers import InputError
-from dropping_zoo import WIDTH, Bare, Recurrent, bert, nested, sequences, transformer, vectors, vit
+from dropping_zoo import (
+    WIDTH,
+    Bare,
+    RecomputedBare,
+    Recurrent,
+    bert,
+    nested,
+    sequences,
+    transformer,
+    vectors,
+    vit,
+)
 from test_dropping import draws, outputs, same
 
 
@@ -224,6 +235,21 @@ def test_own_functional_dropout_is_not_confused_with_what_was_inserted() -> None
         with ds.apply_schedule(model, rates):
             assert draws(model, vectors()).rates == [rate for rate in rates if rate]
     assert draws(model, vectors()).rates == [0.5, 0.25]
+
+
+def test_gradients_under_checkpointing_are_those_without() -> None:
+    """The second run, in the backward pass, drops what the first one dropped."""
+    model = RecomputedBare()
+    x = vectors()[0].requires_grad_()
+    ds.insert_sites(model, x)
+    gradients = []
+    with ds.apply_schedule(model, [0.5, 0.6, 0.4, 0.3]):
+        for run in (model, nn.Sequential(*model.blocks)):
+            model.zero_grad()
+            torch.manual_seed(5)
+            run(x).square().sum().backward()
+            gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert same(*gradients)
 
 
 def zeros(model: Any, x: torch.Tensor) -> float:

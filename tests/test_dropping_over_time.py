@@ -319,7 +319,7 @@ class TestLightning:
         with pytest.raises(ZeroDivisionError):
             self.fit(module, callback, tmp_path, num_sanity_val_steps=0)
         assert (module.net[0][1].p, module.net[1][1].p) == (0.1, 0.1)
-        ds.apply_schedule(module.net, SCHEDULE).remove()
+        ds.apply_schedule(module.net.train(), SCHEDULE).remove()
 
     def test_bad_parts_steps_and_profiles(self, tmp_path: Path) -> None:
         callback = ds.lightning_callback(SCHEDULE, part="nett")

@@ -224,6 +224,19 @@ def test_orders_of_a_schedule():
     assert Schedule.from_json(schedule.to_json()) == schedule
 
 
+def test_rates_move_and_the_names_of_sites_stay(tmp_path):
+    names = ("block.0.drop", "\x1b[31m", "long." * 10 + "end")
+    schedule = Schedule([0.3, 0.1, 0.0], names)
+    for other in (schedule.mirrored(), schedule.permuted(1), schedule.scaled(0.5)):
+        assert other.sites == names
+    assert schedule.mirrored().rates == (0.0, 0.1, 0.3)
+    schedule.save(tmp_path / "a.json")
+    assert Schedule.load(str(tmp_path / "a.json")) == schedule
+    assert [line[:32].rstrip() for line in str(schedule).splitlines()] == [
+        "block.0.drop", r"\x1b[31m", "....long.long.long.long.long.end",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", PROFILES)
 @pytest.mark.parametrize(("depth", "cap"), [(1, 0.2), (5, 0.12), (6, 0.3), (100, 0.15)])
 def test_profiles_meet_their_budget(name, depth, cap):
@@ -256,6 +269,10 @@ def test_projection_is_the_nearest_schedule_of_the_budget():
         (lambda: Schedule([-0.1]), "site 1 is -0.1"),
         (lambda: Schedule([]), "expected one for each site"),
         (lambda: Schedule([0.6]).scaled(2), "site 1 is 1.2"),
+        (lambda: Schedule([0.1], "a"), "expected the names of 1 sites"),
+        (lambda: Schedule([0.1, 0.2], ["a"]), "1 sites for 2 rates"),
+        (lambda: Schedule([0.1, 0.2], ["a", "a"]), "'a' is named more than once"),
+        (lambda: Schedule([0.1], [None]), "a site is named None; expected a text"),
         (lambda: Budget(mean=0.3, cap=0.2), "the nearest is the mean 0.2"),
         (lambda: Budget(mean=0.1, cap=0.2, floor=0.15), "the nearest is the mean 0.15"),
         (lambda: Budget(cap=0.2), "give one of them"),

@@ -129,7 +129,10 @@ class Schedule:
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+            raise InputError(
+                f"{str(path)!r} cannot be read: {error.strerror or error}; give the path of a "
+                "schedule that was saved"
+            ) from error
         except ValueError as error:  # InputError is one, and text that is not UTF-8
             raise InputError(
                 f"{path} holds no schedule, or one that was cut: {error}; give a file that "

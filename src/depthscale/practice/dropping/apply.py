@@ -8,7 +8,7 @@ import os
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -130,10 +130,11 @@ def apply_schedule(
 ) -> AppliedSchedule:
     """Put one drop rate on each site of a model, for good or for the length of a ``with`` block.
 
-    ``rates`` is a sequence of n numbers in [0, 1), an object with such an attribute ``rates``, or
-    the path of a file that ``AppliedSchedule.save`` or ``Schedule.save`` wrote; ``sites`` are n
-    sites of ``dropout_sites``, or their names; by default all of those that ``dropout_sites`` found
-    last for this model, in their order. A site that cannot be set accepts the rate that it has.
+    ``rates`` is a sequence of n numbers in [0, 1), an object with such an attribute ``rates``, a
+    dictionary of rates by the names of sites, or the path of a file that ``AppliedSchedule.save``
+    or ``Schedule.save`` wrote; ``sites`` are n sites of ``dropout_sites``, or their names; by
+    default all of those that ``dropout_sites`` found last for this model, in their order. A site
+    that cannot be set accepts the rate that it has.
 
     The names of a ``Schedule`` that has them (every saved one does that was applied) decide: each
     rate goes to the site of its name, whatever the order, and ``sites`` then choose some of them.
@@ -211,7 +212,9 @@ def is_scheduled(model: nn.Module) -> bool:
 
 
 def _read(rates: Any) -> Any:
-    """The schedule in a file where a path is given; anything else as it is."""
+    """The schedule in a file or a dictionary; anything else as it is."""
+    if isinstance(rates, Mapping):
+        return Schedule(tuple(rates.values()), tuple(rates))
     return Schedule.load(rates) if isinstance(rates, str | os.PathLike) else rates
 
 
@@ -319,8 +322,7 @@ def _checked(rates: Any, sites: tuple[DropoutSite, ...]) -> tuple[float, ...]:
     if len(values) != len(sites):
         raise InputError(
             f"{len(values)} rates for {len(sites)} sites; give one rate for each of "
-            f"{', '.join(site.name for site in sites[:3])}{', ...' if len(sites) > 3 else ''}, or "
-            "choose the sites"
+            f"{_some([site.name for site in sites])}, or choose the sites"
         )
     return values
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from numbers import Integral
 from types import TracebackType
 from typing import Any
 
@@ -273,9 +274,10 @@ def _applied(
 
 
 def _count(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < least:
         raise InputError(f"{name} is {value!r}; expected a whole number from {least}")
-    return value
+    return int(value)
 
 
 def _some(names: list[str]) -> str:
