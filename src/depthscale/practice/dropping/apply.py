@@ -98,9 +98,10 @@ class AppliedSchedule:
         return Schedule(self.rates, tuple(site.name for site in self.sites))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write names and rates as JSON, whole or not at all.
+        """Write the names of the sites and the rates in force now as JSON, whole or not at all.
 
-        ``apply_schedule(model, path)`` puts them on a model of the same build.
+        ``apply_schedule(model, path)`` puts them on a model of the same build. Under a
+        ``DropoutScheduler``, whose factor is in these rates, save its ``state_dict`` to resume.
         """
         self.schedule.save(path)
 
