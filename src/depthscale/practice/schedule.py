@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
-from depthscale.practice.recursion import Kind
+from depthscale.practice.schedules.layers import Kind
 from depthscale.theory.gaussian import Array
 from depthscale.theory.records import as_number, as_numbers
 
