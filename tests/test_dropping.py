@@ -105,9 +105,12 @@ def schedule(model: nn.Module, sites: tuple[ds.DropoutSite, ...]) -> ds.AppliedS
 
 
 def outputs(model: nn.Module, inputs: tuple[Any, ...]) -> list[torch.Tensor]:
-    bare = getattr(model, "_orig_mod", model).eval()
+    bare = getattr(model, "_orig_mod", model)
+    before = bare.training
+    bare.eval()
     with torch.no_grad():
         out = bare(*inputs)
+    bare.train(before)
     return [out] if isinstance(out, torch.Tensor) else [*out.values()]
 
 
@@ -332,7 +335,7 @@ def test_a_rate_of_none_comes_back_as_none() -> None:
     model[0].drop_prob = None
     model[0].training = False
     assert ds.dropout_sites(model, *vectors())[0].rate == 0.0
-    with ds.apply_schedule(model, [0.3]):
+    with pytest.warns(UserWarning, match="eval mode"), ds.apply_schedule(model, [0.3]):
         assert draws(model, vectors()).rates == [0.3]
     assert model[0].drop_prob is None
 
