@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from depthscale.answers import InputError
+from depthscale.answers import InputError, Undefined
 from depthscale.practice.dropping.budgets import SiteBudgets, site_budgets
+from depthscale.practice.dropping.chain import SiteChain, site_chain
 from depthscale.practice.dropping.response import (
     MEASURED,
     ResponseLandscape,
@@ -20,12 +21,18 @@ from depthscale.practice.dropping.response import (
 )
 from depthscale.practice.dropping.sites import DropoutSite, dropout_sites
 from depthscale.practice.schedule import Budget, Schedule
+from depthscale.practice.schedules.objectives import SENSE
+from depthscale.practice.schedules.optimise import Optimum, optimise_schedule
 from depthscale.theory.gaussian import Array
 
 CHECKS, STUDENT = 8, 2.3646
 """Pairs of masks with which a schedule is measured, and Student's 97.5 % quantile for them."""
 PERMUTATIONS = 1000
+OF_EQUAL_LAYERS = ("xi", "reach")
 KINDS = ("attention", "projection", "mlp", "path", "embedding", "other")
+
+Predicted = Mapping[str, Mapping[str, float | None]]
+Progress = Callable[[int], Callable[[], None]]
 
 
 @dataclass(frozen=True)
@@ -46,18 +53,35 @@ class Effect:
     def __str__(self) -> str:
         return f"{self.value:.4g} ± {self.error:.1g}"
 
+    def to_dict(self) -> dict[str, float | None]:
+        """Both numbers, None where they do not exist."""
+        return {"value": _finite(self.value), "error": _finite(self.error)}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Rates chosen by one engine.
+
+    ``predicted[objective][arm]`` has the arms ``schedule``, ``uniform``, ``mirrored`` and
+    ``best_random`` (of 1,000 permutations, in each objective). ``basis`` says what the engine is,
+    ``certificate`` how good the rates are by it.
+    """
+
+    rates: Array
+    basis: str
+    predicted: Predicted
+    certificate: Mapping[str, Any]
+
 
 @dataclass(frozen=True)
 class ModelSchedule:
     """A schedule for a model's sites, beside other arms: what is predicted and what was seen.
 
-    The arms are ``schedule``, ``uniform``, ``mirrored`` and ``present`` (the rates that the model
-    has). ``predicted[arm][objective]`` is what the measured response of the single sites says,
-    there also of ``best_random``, the best of 1,000 permutations in each objective;
-    ``observed[arm][objective]`` is what was measured on the model afterwards, with masks that
-    played no part in the choice. ``gain`` is the observed advantage over uniform in ``objective``,
-    from the same seeds, positive where the schedule is better. ``exact``: by the response no
-    schedule within the budgets is better. ``left`` are sites that keep their rates.
+    ``observed[arm][objective]`` was measured on the model afterwards, with masks that played no
+    part in the choice, for the arms ``schedule``, ``uniform``, ``mirrored`` and ``present`` (the
+    rates that the model has). ``gain`` is the observed advantage over uniform in ``objective``,
+    from the same seeds, positive where the schedule is better; None for an objective that cannot be
+    observed. ``left`` are sites that keep their rates.
     """
 
     sites: tuple[DropoutSite, ...]
@@ -65,25 +89,24 @@ class ModelSchedule:
     schedule: Schedule
     objective: str
     budgets: SiteBudgets
-    exact: bool
-    predicted: Mapping[str, Mapping[str, float]]
+    choice: Choice
     observed: Mapping[str, Mapping[str, Effect]]
-    gain: Effect
+    gain: Effect | None
 
     @property
-    def helps(self) -> bool:
+    def helps(self) -> bool | None:
         """Whether the schedule was seen to be better than uniform, beyond chance.
 
-        By 2.365 standard errors: 95 % confidence, two-sided, with the pairs of ``CHECKS``.
+        By 2.365 standard errors: 95 % confidence, two-sided, with the pairs of ``CHECKS``. None
+        where the objective cannot be observed.
         """
-        return self.gain.value > STUDENT * self.gain.error
+        return None if self.gain is None else self.gain.value > STUDENT * self.gain.error
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data; None for what does not exist."""
-        arms = ("schedule", "uniform", "mirrored", "best_random")
         return {
             "objective": self.objective,
-            "basis": "measured response of each site",
+            "basis": self.choice.basis,
             "rates": list(self.schedule.rates),
             "sites": [
                 {"name": s.name, "kind": s.kind, "now": s.rate, "rate": rate, "calls": s.calls}
@@ -100,22 +123,16 @@ class ModelSchedule:
                 for members, budget in self.budgets.groups
             ],
             "objectives": {
-                name: {
-                    **{arm: _finite(self.predicted[arm][name]) for arm in arms},
-                    "more_is_better": sense > 0,
-                    "observed": {
-                        arm: {"value": _finite(one[name].value), "error": _finite(one[name].error)}
-                        for arm, one in self.observed.items()
-                    },
-                }
-                for name, sense in MEASURED.items()
+                name: {**arms, "more_is_better": SENSE[name] > 0}
+                for name, arms in self.choice.predicted.items()
             },
-            "gain": {"value": _finite(self.gain.value), "error": _finite(self.gain.error)},
+            "observed": {
+                arm: {name: one.to_dict() for name, one in table.items()}
+                for arm, table in self.observed.items()
+            },
+            "gain": None if self.gain is None else self.gain.to_dict(),
             "helps": self.helps,
-            "certificate": {
-                "exact": self.exact,
-                "budget_violation": self.budgets.violation(np.array(self.schedule.rates)),
-            },
+            "certificate": dict(self.choice.certificate),
         }
 
 
@@ -127,12 +144,14 @@ def schedule_model(
     kinds: Sequence[str] | None = None,
     across_kinds: bool = False,
     seed: int = 0,
-    progress: Callable[[int], Callable[[], None]] = lambda total: lambda: None,
+    progress: Progress = lambda total: lambda: None,
 ) -> ModelSchedule:
     """Choose the rates of a model's dropout sites for one objective, and measure what they do.
 
-    The model runs in train mode at the weights that it has, four times with each site on alone and
-    eight times with each arm; it is left as it was.
+    Where the sites lie in one plain chain of layers, the rates are the optimum of its exact
+    recursion at infinite width, for every objective of ``optimise_schedule``. Elsewhere they are
+    that of the measured response of the single sites, for those of ``MEASURED``. The model runs in
+    train mode, at the weights that it has, and is left as it was.
 
     Parameters
     ----------
@@ -143,7 +162,7 @@ def schedule_model(
         Default: each keeps the mean rate that it has now (0.1 if nothing drops), with a cap of
         twice that.
     objective:
-        One of ``MEASURED``.
+        A name of ``SENSE``.
     kinds:
         Kinds of sites to schedule, such as ``("mlp", "projection")``; default all.
     progress:
@@ -152,47 +171,50 @@ def schedule_model(
     Raises
     ------
     InputError
-        A model without sites to schedule, an objective that cannot be measured, a budget in
-        fields or of another number of sites, and what ``measure`` refuses.
+        A model without sites to schedule, an objective that neither engine has, a budget in fields
+        or of another number of sites, and what ``measure`` refuses.
     """
-    if objective not in MEASURED:
-        raise InputError(
-            f"objective is {objective!r}; a model is measured for {', '.join(MEASURED)}"
-        )
+    if objective not in SENSE:
+        raise InputError(f"objective is {objective!r}; expected {', '.join(SENSE)}")
     found, sites = _sites(model, inputs, kinds)
     budgets = site_budgets(sites, budget, across_kinds)
-    advance = progress(len(sites) + 1)
-    response = measure_response(model, inputs, sites, budgets.cap, seed=seed, advance=advance)
-    scene = ResponseLandscape(response)
-    rates, exact = scene.optimum(objective, budgets)
+    chain = site_chain(model, inputs, sites, seed)
+    if len(budgets.groups) > 1:
+        chain = "each kind of site has a budget of its own"
+    if isinstance(chain, SiteChain):
+        choice = _by_recursion(chain, budgets.groups[0][1], objective, seed)
+    elif objective in MEASURED:
+        choice = _by_response(model, inputs, sites, budgets, objective, seed, progress)
+    else:
+        raise InputError(
+            f"{objective} needs a plain chain of layers ({chain}); choose among"
+            f" {', '.join(MEASURED)}, which are measured on any model"
+        )
+    rates = choice.rates
     arms = _arms(rates, budgets, sites)
     # Other masks than those that the choice was made with, or the choice would flatter itself.
-    seen = {
-        name: observe(model, inputs, sites, x.tolist(), CHECKS, seed + 1_000_003)
-        for name, x in arms.items()
-    }
-    values = {
-        arm: {name: one.objective(name, response.contrast) for name in MEASURED}
-        for arm, one in seen.items()
-    }
-    better = values["schedule"][objective] - values["uniform"][objective]
+    fresh = seed + 1_000_003
+    contrast = float(observe(model, inputs, sites, [0.0] * len(sites), 2, fresh).contrast.mean())
+    values = {}
+    for arm, x in arms.items():
+        seen = observe(model, inputs, sites, x.tolist(), CHECKS, fresh)
+        values[arm] = {name: seen.objective(name, contrast) for name in MEASURED}
+    gain = None
+    if objective in MEASURED:
+        better = values["schedule"][objective] - values["uniform"][objective]
+        gain = Effect.of(MEASURED[objective] * better)
     return ModelSchedule(
         sites=sites,
         left=tuple(site for site in found if site not in sites),
-        schedule=Schedule(tuple(rates.tolist())),
+        schedule=Schedule(tuple(rates.tolist()), tuple(site.name for site in sites)),
         objective=objective,
         budgets=budgets,
-        exact=exact,
-        predicted=_predicted(scene, arms, budgets, seed),
+        choice=choice,
         observed={
             arm: {name: Effect.of(v) for name, v in table.items()} for arm, table in values.items()
         },
-        gain=Effect.of(MEASURED[objective] * better),
+        gain=gain,
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _sites(
@@ -217,20 +239,62 @@ def _sites(
     return found, chosen
 
 
-def _predicted(
-    scene: ResponseLandscape, arms: Mapping[str, Array], budgets: SiteBudgets, seed: int
-) -> dict[str, dict[str, float]]:
-    """Every objective of every arm, and of the best of many permutations in that objective."""
-    found = {
-        arm: {name: float(scene.values(name, x[None])[0]) for name in MEASURED}
-        for arm, x in arms.items()
+def _by_recursion(chain: SiteChain, budget: Budget, objective: str, seed: int) -> Choice:
+    """The optimum of the exact recursion of the chain that a model is.
+
+    The paper's surrogates speak of equal layers: for them every layer is the median one.
+    """
+    layers = [k for k, site in enumerate(chain.site) if site is not None]
+    best: Optimum
+    if objective in OF_EQUAL_LAYERS:
+        best = optimise_schedule(chain.median, len(layers), budget, objective, chain.eps0, seed)
+        basis = "the paper's surrogate for equal layers, of the median one of its chain"
+    else:
+        best = optimise_schedule(
+            *(chain.fields, len(layers), budget, objective, chain.eps0, seed),
+            q0=chain.q0,
+            sites=layers,
+        )
+        basis = "exact recursion of its chain of layers, at infinite width"
+    arms = ("schedule", "uniform", "mirrored", "best_random")
+    predicted = {
+        name: {
+            arm: None if isinstance(value := getattr(one, arm), Undefined) else float(value)
+            for arm in arms
+        }
+        for name, one in best.objectives.items()
     }
-    shuffled = budgets.permuted(arms["schedule"], PERMUTATIONS, seed)
-    found["best_random"] = {
-        name: float(sense * np.max(sense * scene.values(name, shuffled)))
-        for name, sense in MEASURED.items()
-    }
-    return found
+    return Choice(np.array(best.schedule.rates), basis, predicted, best.certificate.to_dict())
+
+
+def _by_response(
+    model: nn.Module,
+    inputs: Any,
+    sites: Sequence[DropoutSite],
+    budgets: SiteBudgets,
+    objective: str,
+    seed: int,
+    progress: Progress,
+) -> Choice:
+    """The optimum of the response of each site alone, to first order."""
+    advance = progress(len(sites) + 1)
+    response = measure_response(model, inputs, sites, budgets.cap, seed=seed, advance=advance)
+    scene = ResponseLandscape(response)
+    rates, exact = scene.optimum(objective, budgets)
+    rows = np.stack([rates, budgets.uniform, budgets.mirrored(rates)])
+    shuffled = budgets.permuted(rates, PERMUTATIONS, seed)
+    predicted = {}
+    for name, sense in MEASURED.items():
+        best = float(sense * np.max(sense * scene.values(name, shuffled)))
+        own = [*scene.values(name, rows).tolist(), best]
+        arms = ("schedule", "uniform", "mirrored", "best_random")
+        predicted[name] = {arm: _finite(v) for arm, v in zip(arms, own, strict=True)}
+    return Choice(
+        rates,
+        "measured response of each site alone, to first order",
+        predicted,
+        {"exact": exact, "budget_violation": budgets.violation(rates)},
+    )
 
 
 def _arms(rates: Array, budgets: SiteBudgets, sites: Sequence[DropoutSite]) -> dict[str, Array]:
@@ -239,3 +303,7 @@ def _arms(rates: Array, budgets: SiteBudgets, sites: Sequence[DropoutSite]) -> d
     if None not in present:
         arms["present"] = np.array(present)
     return arms
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from depthscale.practice.probe.measure import measure
 from depthscale.practice.probe.sites import Chain, recognise_chain
 from depthscale.practice.probe.state import preserved
 from depthscale.practice.probe.trace import unwrap
+from depthscale.theory.activation import Activation, activation
 from depthscale.theory.meanfield import MeanField
 
 ALIKE = 1e-9
+WEIGHTS = ("sigma_w", "sigma_b")
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,20 @@ class SiteChain:
     """Layers between which a model drops, at infinite width.
 
     ``fields[k]`` is the map of layer ``k`` (its ``drop`` is 0) and ``site[k]`` the index of the
-    site in it, None where it has none; ``q0`` is the measured length before the first of them.
+    site in it, None where it has none, in the order of the sites; ``q0`` and ``eps0`` are the
+    measured length of the inputs and misalignment of their pairs before the first of them.
     """
 
     fields: tuple[MeanField, ...]
     site: tuple[int | None, ...]
     q0: float
+    eps0: float
+
+    @property
+    def median(self) -> MeanField:
+        """The layer of the median sigma_w and sigma_b."""
+        w, b = (float(np.median([getattr(f, n) for f in self.fields])) for n in WEIGHTS)
+        return replace(self.fields[0], sigma_w=w, sigma_b=b)
 
 
 def site_chain(
@@ -51,14 +61,19 @@ def site_chain(
             chain = recognise_chain(found.trace, unwrap(model)[0])
     if isinstance(chain, str):
         return chain
-    return _placed(chain, sites, tags, float(found.length[0, chain.layers[0]]))
+    first = chain.layers[0]
+    return _placed(chain, sites, tags, float(found.length[0, first]), float(found.eps[0, first]))
+
+
+def _alike(one: Activation, other: Activation) -> bool:
+    """Whether two activations are the same function, as far as 201 places tell."""
+    u = np.linspace(-10.0, 10.0, 201)
+    return np.array_equal(one(u), other(u))
 
 
 def _placed(
-    chain: Chain, sites: Sequence[DropoutSite], tags: Sequence[float], q0: float
+    chain: Chain, sites: Sequence[DropoutSite], tags: Sequence[float], q0: float, eps0: float
 ) -> SiteChain | str:
-    from depthscale.theory.activation import activation
-
     places: list[int | None] = []
     for hop in chain.hops:
         near = np.flatnonzero(np.abs(np.array(tags) - hop.drop) < ALIKE)
@@ -69,13 +84,19 @@ def _placed(
     if missing:
         name = sites[min(missing)].name
         return f"site {name!r} lies outside of the chain of layers that theory describes"
-    if not (math.isfinite(q0) and q0 > 0):
-        return f"the length at the first layer is {q0:g}"
+    placed = [place for place in places if place is not None]
+    if placed != sorted(set(placed)):
+        return "a site drops between several layers, or before another that was found earlier"
+    if not (math.isfinite(q0) and q0 > 0 and eps0 > 0):
+        return f"at the first layer the length is {q0:g} and the misalignment of inputs {eps0:g}"
     try:
-        fields = tuple(
-            MeanField(activation(hop.activation), sigma_w=hop.sigma_w, sigma_b=hop.sigma_b)
-            for hop in chain.hops
-        )
+        shapes = [activation(hop.activation) for hop in chain.hops]
     except InputError as error:
         return str(error)
-    return SiteChain(fields, tuple(places), q0)
+    if not all(_alike(shapes[0], shape) for shape in shapes):
+        return "its layers have different activations"
+    # One object for all: the same function found out of two modules does not compare as equal.
+    fields = tuple(
+        MeanField(shapes[0], sigma_w=hop.sigma_w, sigma_b=hop.sigma_b) for hop in chain.hops
+    )
+    return SiteChain(fields, tuple(places), q0, min(eps0, 1.0))
