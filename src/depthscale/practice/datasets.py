@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from depthscale.answers import InputError
+from depthscale.practice.data import NAMES as NAMES
 from depthscale.practice.data import DataSet
 from depthscale.practice.images import files
 from depthscale.practice.images.formats import read_cifar, read_idx_pair, read_json_digits
 from depthscale.practice.images.sources import SOURCES, Source
 
-NAMES = ("fashion-mnist", "mnist", "digits", "mnist1d", "cifar-10", "cifar-100")
 SPLIT_SEED = 0  # of the sets that are published without a test part
 
 
@@ -214,7 +214,9 @@ def _split(images: Images, test: float) -> tuple[Images, Images]:
 
 def _standardised(train: Images, test: Images, name: str) -> tuple[DataSet, DataSet]:
     """Map bytes to floats by a table that gives the training part mean 0 and mean square 1."""
-    counts = np.bincount(train.pixels.reshape(-1), minlength=256)
+    counts = np.zeros(256, dtype=np.int64)
+    for block in _blocks(train.pixels):
+        counts += np.bincount(train.pixels[block].reshape(-1), minlength=256)
     values = np.arange(256)
     mean = float(counts @ values / counts.sum())
     variance = float(counts @ (values - mean) ** 2 / counts.sum())
@@ -223,10 +225,18 @@ def _standardised(train: Images, test: Images, name: str) -> tuple[DataSet, Data
     table = ((values - mean) / variance**0.5).astype(np.float32)
 
     def part(images: Images, role: str) -> DataSet:
-        inputs = torch.from_numpy(table[images.pixels])
-        return DataSet(inputs, torch.from_numpy(images.labels), f"{name}, {role} part")
+        inputs = np.empty(images.pixels.shape, dtype=np.float32)
+        for block in _blocks(images.pixels):
+            inputs[block] = table[images.pixels[block]]
+        targets = torch.from_numpy(images.labels)
+        return DataSet(torch.from_numpy(inputs), targets, f"{name}, {role} part")
 
     return part(train, "training"), part(test, "test")
+
+
+def _blocks(pixels: np.ndarray, size: int = 2048) -> Iterator[slice]:
+    """Go through examples in blocks: NumPy widens indices to eight times the bytes' memory."""
+    return (slice(start, start + size) for start in range(0, len(pixels), size))
 
 
 def _check_arguments(name: str, folder: str | Path | None) -> None:
@@ -246,6 +256,8 @@ def _nowhere(name: str, source: Source, folders: list[Path]) -> str:
         if 0 < len(absent) < len(source.downloads):
             text += f" (which lacks {', '.join(absent)})"
             break
+    if any(path for folder in folders for path in folder.glob(f"{name}-*py*")):
+        text += " (there is the Python version, which is pickled: code, and not read)"
     size = sum(download.packed.size for download in source.downloads) / 1e6
     how = f"load({name!r}, download=True) fetches {size:.0f} MB"
     return f"{text}. Pass a folder that holds it, or {source.hint}; {how}"

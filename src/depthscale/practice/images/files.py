@@ -55,19 +55,17 @@ def read(source: Source, folder: Path) -> dict[str, bytes] | None:
     Raises:
         InputError: a file that is damaged, or not the one published under its name.
     """
+    if missing(source, folder):
+        return None
     found: dict[str, bytes] = {}
     for download in source.downloads:
-        loose = [_loose(source, folder, content) for content in download.contents]
-        packed = folder / download.packed.name
-        if all(path is not None for path in loose):
-            for path, content in zip(loose, download.contents, strict=True):
-                assert path is not None
-                with _reported(path), path.open("rb") as file:
-                    found[content.name] = _take(file, content, str(path))
-        elif packed.is_file():
+        loose = _loose(source, folder, download)
+        for path, content in zip(loose, download.contents, strict=False):
+            with _reported(path), path.open("rb") as file:
+                found[content.name] = _take(file, content, str(path))
+        packed = _file(source, folder, download.packed)
+        if not loose and packed is not None:
             found.update(_unpack(packed, download))
-        else:
-            return None
     return found
 
 
@@ -76,8 +74,7 @@ def missing(source: Source, folder: Path) -> list[Download]:
     return [
         download
         for download in source.downloads
-        if not (folder / download.packed.name).is_file()
-        and not all(_loose(source, folder, content) for content in download.contents)
+        if not _loose(source, folder, download) and not _file(source, folder, download.packed)
     ]
 
 
@@ -113,7 +110,8 @@ def fetch(address: str, packed: Content, folder: Path) -> Path:
             "try again, or put the file there yourself"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not there, or its folder is not one
+            partial.unlink()
     return path
 
 
@@ -126,7 +124,13 @@ def _copy(answer: Readable, file: IO[bytes], most: int) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def _loose(source: Source, folder: Path, content: Content) -> Path | None:
+def _loose(source: Source, folder: Path, download: Download) -> list[Path]:
+    """Return the unpacked files of a download, none of them where one is absent."""
+    paths = [_file(source, folder, content) for content in download.contents]
+    return [path for path in paths if path is not None] if None not in paths else []
+
+
+def _file(source: Source, folder: Path, content: Content) -> Path | None:
     candidates = (folder / inside / content.name for inside in source.inside)
     return next((path for path in candidates if path.is_file()), None)
 

