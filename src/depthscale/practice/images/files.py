@@ -182,7 +182,8 @@ def _take(file: Readable, content: Content, where: str) -> bytes:
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != content.sha256:
         raise InputError(
-            f"data: {where} {_foreign(sha256)}: its sha256 is {sha256}, expected {content.sha256}"
+            f"data: {where} has the sha256 {sha256}, expected {content.sha256}: it "
+            f"{_foreign(sha256)}"
         )
     return data
 
