@@ -11,10 +11,10 @@ import pytest
 
 from depthscale import cli
 from depthscale.answers import InputError
-from depthscale.practice.objectives import SENSE, Landscape
-from depthscale.practice.optimise import evaluate_schedule, optimise_schedule
-from depthscale.practice.recursion import Recursion
 from depthscale.practice.schedule import PROFILES, Budget, Schedule, profile
+from depthscale.practice.schedules.objectives import SENSE, Landscape
+from depthscale.practice.schedules.optimise import evaluate_schedule, optimise_schedule
+from depthscale.practice.schedules.recursion import Recursion
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.meanfield import MeanField
 from depthscale.theory.universal.reach import (
@@ -65,7 +65,7 @@ def test_surrogate_depth_scales_of_profiles():
 def test_reach_of_deep_networks_is_that_of_the_continuum():
     # sum over layers against the integral: the first Euler-Maclaurin term is of order 1/L
     scene = Landscape(RELU, 20_000, 1e-12, 3e-12)
-    tau = scene.depth / scene.depth_scale
+    tau = scene.depth / scene.paper.depth_scale
     for fraction, cap in ((1 / 2, 2e-12), (1 / 3, 3e-12)):
         front = np.zeros(scene.depth)
         front[: round(scene.depth * fraction)] = cap
@@ -73,7 +73,7 @@ def test_reach_of_deep_networks_is_that_of_the_continuum():
         ratio = np.divide(*scene.values("reach", np.stack([front, uniform])))
         assert ratio == pytest.approx(float(reach_ratio(tau, fraction)), rel=3e-4)
     scene = Landscape(RELU, 6, 0.1, 0.2)
-    expected = regularization_reach(FRONT, scene.depth_scale)
+    expected = regularization_reach(FRONT, scene.paper.depth_scale)
     assert scene.values("reach", [FRONT])[0] == pytest.approx(expected, rel=1e-14)
 
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from depthscale.practice.dropping.over_time import DropoutScheduler, time_profile
     from depthscale.practice.dropping.sites import DropoutSite, dropout_sites
     from depthscale.practice.initialisation import InitReport, critical_init_
-    from depthscale.practice.optimise import (
+    from depthscale.practice.schedule import Budget, Schedule
+    from depthscale.practice.schedules.optimise import (
         Evaluation,
         Optimum,
         evaluate_schedule,
         optimise_schedule,
     )
-    from depthscale.practice.schedule import Budget, Schedule
     from depthscale.theory.activation import Activation, Kink, activation
     from depthscale.theory.criticality import (
         CriticalPoint,
@@ -123,7 +123,7 @@ _ROOMS = {
     "practice.dropping.over_time": ("DropoutScheduler", "time_profile"),
     "practice.dropping.sites": ("DropoutSite", "dropout_sites"),
     "practice.initialisation": ("InitReport", "critical_init_"),
-    "practice.optimise": (
+    "practice.schedules.optimise": (
         "Evaluation",
         "Optimum",
         "evaluate_schedule",

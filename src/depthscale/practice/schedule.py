@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
-from depthscale.practice.recursion import Kind
+from depthscale.practice.schedules.layers import Kind
 from depthscale.theory.gaussian import Array
 from depthscale.theory.records import as_number, as_numbers
 
@@ -288,6 +288,26 @@ class Budget:
         off = (target - y @ w)[..., None]
         share = w / np.maximum((free * w * w).sum(axis=-1, keepdims=True), 1e-300)
         return np.asarray(np.clip(np.where(free, y + off * share, y), self.floor, self.cap))
+
+    def maximise(self, coefficients: ArrayLike) -> Array:
+        """The schedule within the budget with the largest ``coefficients @ x``, (..., L) each.
+
+        A linear program over a box and one sum: the sites are filled up to the cap in the order of
+        ``coefficients/weights``, the first of equal ones first, and one site gets the rest.
+        """
+        c = np.asarray(coefficients, dtype=float)
+        w, depth = self.weights_at(c.shape[-1]), c.shape[-1]
+        order = np.argsort(-c / w, axis=-1, kind="stable")
+        room = (self.cap - self.floor) * w[order]
+        spent = np.cumsum(room, axis=-1) - room
+        left = (self.mean_at(depth) - self.floor) * float(w.sum())
+        x = np.empty(c.shape)
+        share = np.clip((left - spent) / w[order], 0.0, self.cap - self.floor)
+        near = 1e-12 * self.cap  # rounding, which is no site between the bounds
+        share = np.where(share < near, 0.0, share)
+        full = share > self.cap - self.floor - near
+        np.put_along_axis(x, order, np.where(full, self.cap, self.floor + share), axis=-1)
+        return x
 
 
 PROFILES = (
