@@ -20,7 +20,7 @@ from depthscale.practice.dropping.response import (
     observe,
 )
 from depthscale.practice.dropping.sites import DropoutSite
-from depthscale.practice.objectives import Landscape
+from depthscale.practice.schedules.objectives import Landscape
 
 
 def sites_of(kinds: str, rate: float = 0.1) -> tuple[DropoutSite, ...]:
