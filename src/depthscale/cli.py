@@ -311,7 +311,8 @@ def _command(
 def _audit_parser(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", nargs="?", help="package.module:callable or file.py[:callable]; none: the example")
-    add("--data", help="digits (bundled), normal (random), or an .npy, .npz or .pt file; "
+    add("--data", help="digits (bundled), normal (random), an .npy, .npz or .pt file, or "
+        "fashion-mnist, mnist, mnist1d, cifar-10, cifar-100 where they are installed; "
         "default: the factory's inputs, else what fits the first layer")  # fmt: skip
     add("--shape", type=_shape, help="shape of one example, such as 3,32,32")
     add("--batch", type=_positive, default=128, help="examples, at most (default 128)")

@@ -14,6 +14,8 @@ import torch
 
 from depthscale.answers import InputError
 
+NAMES = ("fashion-mnist", "mnist", "digits", "mnist1d", "cifar-10", "cifar-100")
+"""The published data sets that ``depthscale.practice.datasets`` loads."""
 INPUT_NAMES = ("inputs", "x", "X", "data", "images")
 TARGET_NAMES = ("targets", "y", "Y", "labels")
 
@@ -127,7 +129,8 @@ def from_file(path: str | Path) -> DataSet:
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise InputError(
-            f"data: {path} {what}; give 'digits', 'normal' or a .npy, .npz or .pt file"
+            f"data: {path} {what}; give 'normal', a .npy, .npz or .pt file, or one of "
+            f"{', '.join(NAMES)}"
         )
     if path.suffix not in readers:
         raise InputError(f"data: {path} ends in {path.suffix!r}; expected .npy, .npz or .pt")
@@ -138,17 +141,26 @@ def from_file(path: str | Path) -> DataSet:
 def load(
     source: str, *, shape: Sequence[int] | None = None, size: int = 128, seed: int = 0
 ) -> DataSet:
-    """Return the data set that a name stands for: "digits", "normal" or a path.
+    """Return the data set that a name stands for: one of ``NAMES``, "normal" or a path.
 
     ``shape`` is that of one example: required for "normal", a change of shape for the others.
-    ``size`` is the number of random examples.
+    ``size`` is the number of random examples. "digits" are all of them, as [1797, 64]; of the other
+    names it is the training part, and nothing is downloaded.
     """
     if source == "normal":
         if shape is None:
             raise InputError("random normal inputs need the shape of one example, such as 3,32,32")
         return normal(shape, size, seed)
-    data = digits() if source == "digits" else from_file(source)
+    data = digits() if source == "digits" else _published(source) or from_file(source)
     return data if shape is None else data.reshape(shape)
+
+
+def _published(name: str) -> DataSet | None:
+    if name not in NAMES:
+        return None
+    from depthscale.practice import datasets  # which imports this module
+
+    return datasets.load(name)[0]
 
 
 def _read_numpy(path: Path) -> Any:

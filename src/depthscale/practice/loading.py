@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from depthscale.answers import InputError
-from depthscale.practice.data import DataSet, digits, load, normal
+from depthscale.practice.data import NAMES, DataSet, digits, load, normal
 
 USUAL_NAMES = ("model", "build_model", "make_model", "create_model", "get_model", "build", "Model")
 STANDARD_LIBRARY = os.path.dirname(os.__file__)
@@ -105,10 +105,11 @@ def choose_data(
 ) -> tuple[Any, str]:
     """Return inputs for a model, and in words where they come from.
 
-    ``source`` is "digits", "normal", a path or None: then the inputs of the factory, else the
-    digits for a model whose first layer takes 64 features or one channel, else random normals for a
-    model that starts with a Linear. Without ``shape``, digits become 1x8x8 images for a convolution
-    and random inputs take the width of a first Linear.
+    ``source`` is the name of a published data set, "normal", a path or None: then the inputs of the
+    factory, else the digits for a model whose first layer takes 64 features or one channel, else
+    random normals for a model that starts with a Linear. Without ``shape``, digits become 1x8x8
+    images for a convolution, other images become vectors for a first Linear that takes all of their
+    pixels, and random inputs take the width of a first Linear.
 
     Raises:
         InputError: no shape can be told from the model, or the data cannot be read.
@@ -125,6 +126,9 @@ def choose_data(
     else:
         data = load(str(source), shape=shape)
     first = _first_layer(loaded.model)
+    pixels = data.inputs[0].numel()
+    if source in NAMES and shape is None and getattr(first, "in_features", None) == pixels:
+        data = data.reshape((pixels,))
     if not data.inputs.is_floating_point() and isinstance(first, (nn.Linear, nn.Conv2d)):
         raise InputError(
             f"data: {data.name} holds integers, and the model starts with a "
