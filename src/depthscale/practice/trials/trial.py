@@ -21,9 +21,9 @@ from depthscale.practice.data import DataSet
 from depthscale.practice.dropping.apply import apply_schedule
 from depthscale.practice.dropping.blocks import spread
 from depthscale.practice.dropping.sites import dropout_sites
+from depthscale.practice.training import score, train
 from depthscale.practice.trials.arms import Arm
 from depthscale.practice.trials.metrics import marks
-from depthscale.practice.training import score, train
 
 Build = Callable[..., nn.Module]
 """As ``networks.build``: name, shape of an example, classes, seed and sizes to a model."""
@@ -170,7 +170,8 @@ def one_run(
     model = build(cell.network, shape, data.classes, seed, **cell.sizes).to(trial.device)
     initial, rates = checksum(model), arm.rates_at(seed)
     sites = dropout_sites(model, data.train.inputs[:2].to(trial.device))
-    each = rates if len(rates) == len(sites) else spread(rates, sites, cell.kinds)
+    whole = cell.kinds is None and len(rates) == len(sites)
+    each = rates if whole else spread(rates, sites, cell.kinds)
     watch = _Watch(model, data.validation)
     with apply_schedule(model, each, sites):
         run = train(
