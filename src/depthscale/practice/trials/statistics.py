@@ -178,9 +178,7 @@ def compare(results: Results, *, seed: int = 0) -> tuple[Difference, ...]:
                 for metric in METRICS:
                     found += _against(results, cell.name, arms, baseline, moment, metric, seed)
     adjusted = holm([one["p"] for one in found])
-    return tuple(
-        Difference(**one, p_holm=float(p)) for one, p in zip(found, adjusted, strict=True)
-    )
+    return tuple(Difference(**one, p_holm=float(p)) for one, p in zip(found, adjusted, strict=True))
 
 
 def baselines(results: Results, cell: str, moment: str) -> tuple[str, ...]:
@@ -193,9 +191,7 @@ def baselines(results: Results, cell: str, moment: str) -> tuple[str, ...]:
 
 def best_dose(results: Results, cell: str, moment: str) -> str:
     """The arm of one rate for all sites with the least mean validation cross-entropy."""
-    doses = [
-        arm.name for arm in results.trial.cell(cell).arms if min(arm.rates) == max(arm.rates)
-    ]
+    doses = [arm.name for arm in results.trial.cell(cell).arms if min(arm.rates) == max(arm.rates)]
     if not doses:
         return results.trial.cell(cell).arms[0].name
     return min(

@@ -21,9 +21,9 @@ from depthscale.practice.data import DataSet
 from depthscale.practice.dropping.apply import apply_schedule
 from depthscale.practice.dropping.blocks import spread
 from depthscale.practice.dropping.sites import dropout_sites
+from depthscale.practice.training import score, train
 from depthscale.practice.trials.arms import Arm
 from depthscale.practice.trials.metrics import marks
-from depthscale.practice.training import score, train
 
 Build = Callable[..., nn.Module]
 """As ``networks.build``: name, shape of an example, classes, seed and sizes to a model."""
@@ -200,7 +200,8 @@ class _Watch:
     def __init__(self, model: nn.Module, validation: DataSet) -> None:
         self.model, self.validation = model, validation
         self.curve: list[float | None] = []
-        self.best_epoch, self.best_state = 0, None
+        self.best_epoch = 0
+        self.best_state: dict[str, Any] | None = None
         self._least = math.inf
 
     def __call__(self, epoch: int) -> None:
