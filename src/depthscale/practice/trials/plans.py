@@ -30,6 +30,7 @@ from depthscale.theory.meanfield import MeanField
 
 MEAN = 0.1
 SIGMA_W, SIGMA_B = math.sqrt(1.98), math.sqrt(0.02)
+PAPER_MLP: dict[str, Any] = {"activation": "relu", "sigma_w": SIGMA_W, "sigma_b": SIGMA_B}
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "mlp": {"paper": {"depth": 6, "width": 256}, "small": {"depth": 6, "width": 128}},
     "vit": {
@@ -147,7 +148,7 @@ def _cell(
     depth = sizes["depth"] if "depth" in sizes else sum(sizes["blocks"])
     theory = None
     if network == "mlp":
-        sizes = {"activation": "relu", "sigma_w": SIGMA_W, "sigma_b": SIGMA_B} | sizes
+        sizes = PAPER_MLP | sizes
         theory = mean_field(sizes)
     arms = all_arms(depth, mean, theory)
     if network == "mlp":
@@ -162,8 +163,7 @@ def _chosen(cell: Cell, names: Sequence[str]) -> tuple[Arm, ...]:
 
 
 def _few(name: str, sizes: dict[str, Any], mean: float) -> Cell:
-    sizes = {"activation": "relu", "sigma_w": SIGMA_W, "sigma_b": SIGMA_B} | sizes
-    return Cell(name, "mlp", merged(some_arms(sizes["depth"], mean, FEW)), sizes)
+    return Cell(name, "mlp", merged(some_arms(sizes["depth"], mean, FEW)), PAPER_MLP | sizes)
 
 
 def _budget(sizes: dict[str, Any], _: float) -> tuple[Cell, ...]:
@@ -181,8 +181,11 @@ def _depth(sizes: dict[str, Any], mean: float) -> tuple[Cell, ...]:
 def _activation(sizes: dict[str, Any], mean: float) -> tuple[Cell, ...]:
     """Each critical without dropout: tanh with the paper's biases, GELU at a stable length."""
     cells = [_few("relu", sizes, mean)]
-    for name, where in (("tanh", {"sigma_b": SIGMA_B}), ("gelu", {"q": 4.0})):
-        point = critical_point(name, **where)
+    points = {
+        "tanh": critical_point("tanh", sigma_b=SIGMA_B),
+        "gelu": critical_point("gelu", q=4.0),
+    }
+    for name, point in points.items():
         drawn = {"sigma_w": float(point.sigma_w), "sigma_b": float(point.sigma_b)}
         cells.append(_few(name, sizes | {"activation": name} | drawn, mean))
     return tuple(cells)

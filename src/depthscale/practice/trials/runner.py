@@ -193,7 +193,7 @@ def _resumed(path: Path, header: dict[str, Any]) -> Results:
 def _difference(old: dict[str, Any], new: dict[str, Any], name: str) -> str:
     """The first entry that differs, in words."""
     a, b = old[name], new[name]
-    key = next(k for k in [*a, *b] if a.get(k) != b.get(k))
+    key: str = next(k for k in [*a, *b] if a.get(k) != b.get(k))
     if isinstance(a.get(key), dict | list) or isinstance(b.get(key), dict | list):
         return key
     return f"{key} {a.get(key)!r}, not {b.get(key)!r}"

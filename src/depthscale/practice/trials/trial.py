@@ -201,7 +201,8 @@ class _Watch:
     def __init__(self, model: nn.Module, validation: DataSet) -> None:
         self.model, self.validation = model, validation
         self.curve: list[float | None] = []
-        self.best_epoch, self.best_state = 0, None
+        self.best_epoch = 0
+        self.best_state: dict[str, Any] | None = None
         self._least = math.inf
 
     def __call__(self, epoch: int) -> None:
