@@ -18,9 +18,7 @@ TINY = {"train": 60, "validation": 30, "test": 30, "epochs": 1, "batch": 20}
 SHAPES = {
     "digits": (1, 8, 8),
     "fashion-mnist": (1, 28, 28),
-    "mnist": (1, 28, 28),
     "cifar-10": (3, 32, 32),
-    "cifar-100": (3, 32, 32),
 }
 
 
