@@ -142,7 +142,7 @@ class TestTrain:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            ({"optimiser": "adamw"}, "unknown optimiser 'adamw'; expected one of adam, sgd"),
+            ({"optimiser": "lion"}, "unknown optimiser 'lion'; expected one of adam, adamw, sgd"),
             ({"steps": 0}, "at least 1"),
             ({"batch": 0}, "at least 1"),
             ({"learning_rate": 0.0}, "must be positive"),

@@ -21,6 +21,7 @@ BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 INDEPENDENT = "independent"
 ACTIVATIONS = 'tanh, relu, gelu, "leaky_relu(0.2)", ...; or module:function, file.py:function'
+TRIED = ("mlp", "vit", "hf-vit", "resnet")
 OBJECTIVES = ("signal", "noise", "exposure", "snr", "xi", "rank-flow", "reach", "gradient")
 
 _MASKS = {
@@ -61,6 +62,7 @@ examples:
   depthscale law relu --drop 0.1 --depth 20
   depthscale simulate --activation tanh --sigma-w 1.4 --sigma-b 0.3 --backward
   depthscale schedule --activation relu --depth 6 --mean 0.1 --cap 0.2 --objective reach
+  depthscale trial --network mlp --data fashion-mnist --seeds 5 --workers 2 --out trial.jsonl
 
 """
 
@@ -180,6 +182,25 @@ others follow the exact map from layer to layer, and contradict them on what kee
 
 """
 
+TRIAL = """\
+examples:
+  depthscale trial --network mlp --data fashion-mnist --seeds 5 --workers 2 --out trial.jsonl
+  depthscale trial --network mlp --data digits --arms "none,uniform,step" --epochs 5 --out few.jsonl
+  depthscale trial --size paper --seeds 20 --workers 2 --out mlp.jsonl         (2 hours)
+  depthscale trial --size paper --seeds 20 --device cuda --out gpu.jsonl
+  depthscale trial --sweep width --seeds 5 --workers 2 --out width.jsonl
+
+Trains the same network with every schedule: none, uniform at 1, 2 and 3 times the mean, every named
+profile and its mirror, one random permutation for each seed, for the MLP also what theory finds
+best for each objective, and a block that slides from the input to the output. Within a seed all
+share weights, examples and order of batches; dropout noise is drawn for each by itself.
+Prints cross-entropies with paired intervals and p-values, at the last epoch and at the one that a
+validation part selects; test examples decide nothing. What schedule helps the most may be another
+dose: mind "uniform 2x".
+The file has a line for each run as soon as it ends; the same command goes on where it was stopped.
+
+"""
+
 
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors go the way of all others."""
@@ -287,6 +308,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _schedule_parser(
         _command(commands, "schedule", "dropout rates over depth: the best for a purpose", SCHEDULE)
+    )
+    _trial_parser(
+        _command(commands, "trial", "train dropout schedules against each other, by seed", TRIAL)
     )
     return parser
 
@@ -453,6 +477,36 @@ def _schedule_parser(parser: argparse.ArgumentParser) -> None:
     add("--save", type=Path, metavar="PATH", help="write the schedule: .json")
 
 
+def _trial_parser(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--network", choices=TRIED, default="mlp", help="default mlp")
+    add("--data", default="fashion-mnist", metavar="NAME", help="fashion-mnist (default), mnist, "
+        "digits, mnist1d, cifar-10 or cifar-100")  # fmt: skip
+    add("--folder", type=Path, help="of the data, looked at first")
+    add("--download", action="store_true", help="fetch data that are nowhere")
+    add("--size", choices=("small", "paper"), default="small", help="small (default): minutes on "
+        "two processors; paper: as 2605.21648")  # fmt: skip
+    add("--sweep", choices=("budget", "width", "depth", "place", "activation"),
+        help="a few arms at several settings of the MLP")  # fmt: skip
+    add("--mean", type=_number, default=0.1, help="mean probability dropped, below 1/3 "
+        "(default 0.1)")  # fmt: skip
+    add("--arms", type=_words, metavar="A,B,...", help="of the arms, by name (default: all)")
+    add("--seeds", type=_positive, default=5, help="seeds from 0, at least 3 (default 5); more can "
+        "be added to a file later")  # fmt: skip
+    for name in ("train", "validation", "test"):
+        add(f"--{name}", type=_positive, metavar="N", help=f"{name} examples, drawn for each seed")
+    add("--epochs", type=_positive, metavar="N")
+    add("--batch", type=_positive, metavar="N", help="examples an update (default 100)")
+    add("--optimiser", choices=("adam", "adamw", "sgd"), help="default adamw")
+    add(
+        "--learning-rate", type=_number, metavar="RATE", help="at first, then cosine (default 1e-4)"
+    )
+    add("--workers", type=_positive, default=1, help="processes (default 1); same results")
+    add("--device", help="cpu (default) or cuda")
+    add("--out", type=Path, required=True, metavar="FILE", help="one line for each run: .jsonl")
+    add("--plot", type=Path, metavar="PATH", help="write the arms with intervals: .svg, .png, .pdf")
+
+
 def _activation_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--activation", required=True, metavar="NAME", help=ACTIVATIONS)
 
@@ -571,6 +625,10 @@ def _rates(text: str) -> float | list[float]:
 
 def _rate_list(text: str) -> list[float]:
     return [_number(part.strip()) for part in text.split(",")]
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
 
 
 def _sizes(text: str) -> list[int]:

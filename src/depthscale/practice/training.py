@@ -21,8 +21,14 @@ from depthscale.practice.probe.state import check_seed, modes_kept
 # Fused: one kernel for all parameters, a quarter less time a step for a deep MLP on a CPU.
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),  # weight decay 0.01, torch's default
     "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
 }
+DECAYS: dict[str, Callable[[float], float]] = {
+    "constant": lambda share: 1.0,
+    "cosine": lambda share: (1 + math.cos(math.pi * share)) / 2,
+}
+"""Factor of the learning rate after a share of all steps."""
 
 
 @dataclass(frozen=True)
@@ -98,27 +104,37 @@ def train(
     test_set: DataSet | None = None,
     *,
     steps: int = 300,
+    epochs: int | None = None,
     batch: int = 128,
     optimiser: str = "adam",
     learning_rate: float = 1e-3,
+    decay: str = "constant",
     seed: int = 0,
+    noise_seed: int | None = None,
+    after_epoch: Callable[[int], None] | None = None,
     progress: str = "",
 ) -> TrainingRun:
     """Train ``model`` in place on class labels with cross-entropy, and score it.
 
-    Batches run through seeded shuffles of the training set; dropout draws from the same seed, and
-    torch's global generators are left as they were, as is the mode of the model and of every
-    submodule, also after an exception. While it trains, all of them are in training mode.
+    Batches run through seeded shuffles of the training set; dropout draws from the same seed, or
+    one of its own, and torch's global generators are left as they were, as is the mode of the model
+    and of every submodule, also after an exception. While it trains, all of them are in training
+    mode.
 
     Args:
         model: returns logits [example, class].
         train_set: inputs and targets.
         test_set: scored after training, never trained on.
         steps: number of updates, at least 1.
+        epochs: passes over the training set, at least 1, instead of ``steps``.
         batch: examples an update; the last batch of a pass over the data may be smaller.
-        optimiser: "adam" or "sgd" (momentum 0.9).
-        learning_rate: constant, positive.
-        seed: of the order of examples and of dropout.
+        optimiser: "adam", "adamw" (weight decay 0.01) or "sgd" (momentum 0.9).
+        learning_rate: of the first step, positive.
+        decay: "constant", or "cosine": ``(1 + cos(pi step/steps))/2`` times it.
+        seed: of the order of examples, and of dropout where ``noise_seed`` is None.
+        noise_seed: of dropout, so that runs in the same order can draw masks of their own.
+        after_epoch: called after each whole pass with the number of passes. It may score the model
+            (in evaluation mode that draws no numbers), and must leave its mode as it was.
         progress: label of a progress bar on standard error, drawn only on a terminal; empty: none.
 
     Raises:
@@ -131,15 +147,25 @@ def train(
         >>> run.losses.shape
         (3,)
     """
+    if epochs is not None:
+        steps = epochs * math.ceil(len(train_set) / max(batch, 1))
     _check(train_set, test_set, steps, batch, optimiser, learning_rate)
+    if decay not in DECAYS:
+        raise InputError(f"unknown decay {decay!r}; expected one of {', '.join(DECAYS)}")
     check_seed(seed)
+    if noise_seed is not None:
+        check_seed(noise_seed)
     where = next(model.parameters()).device
+    each = math.ceil(len(train_set) / batch)
     update = OPTIMISERS[optimiser](model.parameters(), lr=learning_rate)
     losses: list[float] = []
     started = time.perf_counter()
-    with _seeded(where, seed), modes_kept(model), _bar(progress, steps) as advance:
+    noise = seed if noise_seed is None else noise_seed
+    with _seeded(where, noise), modes_kept(model), _bar(progress, steps) as advance:
         model.train()
         for inputs, targets in _batches(train_set, batch, steps, seed):
+            for group in update.param_groups:
+                group["lr"] = learning_rate * DECAYS[decay](len(losses) / steps)
             update.zero_grad(set_to_none=True)
             loss = functional.cross_entropy(model(inputs.to(where)), targets.to(where))
             value = float(loss.detach())
@@ -149,6 +175,8 @@ def train(
             torch.autograd.backward(loss)
             update.step()
             advance()
+            if after_epoch is not None and len(losses) % each == 0:
+                after_epoch(len(losses) // each)
     seconds = time.perf_counter() - started
     return TrainingRun(
         losses=np.array(losses),
@@ -168,19 +196,30 @@ def score(model: nn.Module, data: DataSet, *, batch: int = 1024) -> Score:
 
     The mode of the model and of every submodule is left as it was, also after an exception.
     """
+    total, correct = 0.0, 0
+    for logits, targets in answers(model, data, batch=batch):
+        total += float(functional.cross_entropy(logits, targets, reduction="sum"))
+        correct += int((logits.argmax(dim=1) == targets).sum())
+    loss = total / len(data)
+    return Score(loss if math.isfinite(loss) else math.inf, Accuracy(correct, len(data)))
+
+
+def answers(
+    model: nn.Module, data: DataSet, *, batch: int = 1024
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield logits [example, class] in evaluation mode, and targets, in parts of the data's order.
+
+    Each part is on the model's device. The mode of the model and of every submodule is put back
+    before each part is handed out.
+    """
     if data.targets is None:
         raise InputError(f"{data.name} has no targets to score against")
     where = next(model.parameters()).device
-    total, correct = 0.0, 0
-    with modes_kept(model), torch.no_grad():
-        model.eval()
-        for start in range(0, len(data), batch):
+    for start in range(0, len(data), batch):
+        with modes_kept(model), torch.no_grad():
+            model.eval()
             logits = model(data.inputs[start : start + batch].to(where))
-            targets = data.targets[start : start + batch].to(where)
-            total += float(functional.cross_entropy(logits, targets, reduction="sum"))
-            correct += int((logits.argmax(dim=1) == targets).sum())
-    loss = total / len(data)
-    return Score(loss if math.isfinite(loss) else math.inf, Accuracy(correct, len(data)))
+        yield logits, data.targets[start : start + batch].to(where)
 
 
 def best_learning_rate(runs: list[TrainingRun]) -> float:

@@ -1,0 +1,247 @@
+"""Carry a trial out on several processes, one line of a file for each run; read such files.
+
+The first line holds the settings and versions, every other one a finished run. Runs are written in
+their order, so that the file does not depend on the number of processes (but for ``seconds``), and
+a trial that was stopped goes on after its last whole line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depthscale.answers import InputError
+from depthscale.finite.runner import one_thread
+from depthscale.practice import datasets, networks
+from depthscale.practice.trials.trial import Build, Load, Trial, one_run
+from depthscale.theory.gaussian import Array
+
+FORMAT, VERSION = "depthscale-trial", 1
+PACKAGES = ("depthscale", "torch", "numpy")
+
+METRICS = ("cross_entropy", "accuracy", "calibration_error", "gap")
+"""Of the test part; the gap is test minus training cross-entropy."""
+MOMENTS = ("final", "selected")
+
+Key = tuple[str, str, int]
+"""Cell, arm and seed of a run."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The runs of a trial."""
+
+    trial: Trial
+    header: dict[str, Any]
+    runs: dict[Key, dict[str, Any]]
+
+    def seeds(self, cell: str) -> tuple[int, ...]:
+        """Seeds that every arm of a cell has been trained with."""
+        each = [
+            {seed for place, name, seed in self.runs if (place, name) == (cell, arm.name)}
+            for arm in self.trial.cell(cell).arms
+        ]
+        return tuple(sorted(set.intersection(*each)))
+
+    def values(
+        self, cell: str, arm: str, metric: str, moment: str = "final", part: str = "test"
+    ) -> Array:
+        """A metric of each of ``seeds(cell)``; arms by any of their names.
+
+        Raises
+        ------
+        InputError
+            An unknown cell, arm, metric or moment, or a run that diverged.
+        """
+        if metric not in METRICS or moment not in MOMENTS:
+            raise InputError(
+                f"no metric {metric!r} at {moment!r}; expected one of {', '.join(METRICS)} at one"
+                f" of {', '.join(MOMENTS)}"
+            )
+        name = self.trial.cell(cell).arm(arm).name
+        runs = [self.runs[cell, name, seed] for seed in self.seeds(cell)]
+        if metric == "gap":
+            pairs = [(r[moment]["test"], r[moment]["train"]) for r in runs]
+            found = [_minus(a["cross_entropy"], b["cross_entropy"]) for a, b in pairs]
+        else:
+            found = [run[moment][part][metric] for run in runs]
+        lost = [s for s, value in zip(self.seeds(cell), found, strict=True) if value is None]
+        if lost:
+            raise InputError(f"arm {arm!r} of {cell} diverged with the seeds {lost}; leave it out")
+        return np.array(found, dtype=float)
+
+    def rates(self, cell: str, arm: str) -> Array:
+        """Rates of each of ``seeds(cell)``, [seed, site]."""
+        found = self.trial.cell(cell).arm(arm)
+        return np.array([found.rates_at(seed) for seed in self.seeds(cell)])
+
+
+def _minus(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+def run_trial(
+    trial: Trial,
+    seeds: Sequence[int],
+    path: Path,
+    *,
+    workers: int = 1,
+    command: str = "",
+    progress: bool | None = None,
+    build: Build = networks.build,
+    load: Load = datasets.load,
+) -> Results:
+    """Train every arm of every cell with every seed, and write each run to ``path`` as it ends.
+
+    Runs that the file holds already are not repeated; a last line that was cut is.
+
+    Args:
+        trial: what.
+        seeds: whole numbers; each trains all arms before the next one begins.
+        path: a file of one JSON object a line; made where it does not exist.
+        workers: processes, one thread each.
+        command: told in the header.
+        progress: whether to show it; None: on a terminal.
+        build: of the networks, as ``networks.build``.
+        load: of the data, as ``datasets.load``.
+
+    Raises:
+        InputError: a file of other settings or versions, or of something else.
+    """
+    header = _header(trial, command)
+    results = _resumed(path, header)
+    tasks = [
+        (cell, arm, seed)
+        for seed in dict.fromkeys(seeds)
+        for cell in trial.cells
+        for arm in cell.arms
+    ]
+    left = [t for t in tasks if (t[0].name, t[1].name, t[2]) not in results.runs]
+    with _bar(progress, len(tasks), len(tasks) - len(left)) as advance, path.open("ab") as file:
+        job = partial(_job, trial, build, load)
+        for record in _in_order(job, left, workers):
+            _append(file, record)
+            results.runs[record["cell"], record["arm"], record["seed"]] = record
+            advance()
+    return results
+
+
+def read_results(path: Path) -> Results:
+    """Read what ``run_trial`` wrote, whole lines only; ``InputError`` for anything else."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last end of line was cut
+        header, *runs = [json.loads(line) for line in lines]
+        if (header["format"], header["version"]) != (FORMAT, VERSION):
+            raise InputError(
+                f"{path} is of format {header['format']!r}, version {header['version']!r}; this"
+                f" program reads {FORMAT!r}, version {VERSION}"
+            )
+        found = {(run["cell"], run["arm"], run["seed"]): run for run in runs}
+        return Results(Trial.from_dict(header["settings"]), header, found)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} holds no trial: expected a JSON object on each line, settings first"
+        ) from error
+
+
+def _header(trial: Trial, command: str) -> dict[str, Any]:
+    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "command": command,
+        "versions": versions,
+        "settings": trial.to_dict(),
+    }
+
+
+def _resumed(path: Path, header: dict[str, Any]) -> Results:
+    """What the file holds, cut back to whole lines; a new file where there is none."""
+    try:
+        whole = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
+        if not whole:
+            with path.open("wb") as file:
+                _append(file, header)
+        else:
+            os.truncate(path, whole)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    results = read_results(path)
+    for name in ("settings", "versions"):
+        if results.header[name] != header[name]:
+            raise InputError(
+                f"{path} was written with other {name} ({_difference(results.header, header, name)}"
+                "); give another file, or the same ones"
+            )
+    return results
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any], name: str) -> str:
+    """The first entry that differs, in words."""
+    a, b = old[name], new[name]
+    key: str = next(k for k in [*a, *b] if a.get(k) != b.get(k))
+    if isinstance(a.get(key), dict | list) or isinstance(b.get(key), dict | list):
+        return key
+    return f"{key} {a.get(key)!r}, not {b.get(key)!r}"
+
+
+def _append(file: Any, record: dict[str, Any]) -> None:
+    """One line, on the disk before anything else happens."""
+    file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _job(trial: Trial, build: Build, load: Load, cell: Any, arm: Any, seed: int) -> dict[str, Any]:
+    with one_thread():
+        return one_run(trial, cell, arm, seed, build, _cached(load))
+
+
+@cache
+def _cached(load: Load) -> Load:
+    """The same, which reads each data set once in a process."""
+    return cache(load)
+
+
+def _in_order(job: Any, tasks: list[Any], workers: int) -> Iterator[dict[str, Any]]:
+    """Records of the runs by their order, as soon as they are there."""
+    if workers == 1 or len(tasks) <= 1:
+        for task in tasks:
+            yield job(*task)
+        return
+    from joblib import Parallel, delayed
+
+    parallel = Parallel(workers, backend="loky", return_as="generator", inner_max_num_threads=1)
+    with warnings.catch_warnings():
+        # a process whose memory has grown is replaced between runs
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+        yield from parallel(delayed(job)(*task) for task in tasks)
+
+
+@contextlib.contextmanager
+def _bar(progress: bool | None, runs: int, done: int) -> Iterator[Any]:
+    """A function that is told of each run that has come in, and shows how many have."""
+    if not (sys.stderr.isatty() if progress is None else progress):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("Runs", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=runs, completed=done)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,217 @@
+"""What a trial of dropout schedules found: a table, and figures with paired intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from depthscale.practice.trials.runner import METRICS, Results
+from depthscale.practice.trials.statistics import (
+    LEVEL,
+    Difference,
+    best_dose,
+    bootstrap,
+    relative_difference,
+)
+from depthscale.report.canvas import COLOURS, GUIDE, finish, look, page, style
+from depthscale.report.summaries import WIDTH, wrap
+from depthscale.report.words import clean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from depthscale.theory.gaussian import Array
+
+Target = str | Path | None
+
+TITLES = {
+    ("cross_entropy", "final"): "test cross-entropy, last epoch",
+    ("cross_entropy", "selected"): "test cross-entropy, selected epoch",
+    ("accuracy", "selected"): "test accuracy, selected epoch",
+}
+SWEPT = ("none", "uniform 2x", "step", "step-late")
+"""Arms of the sweeps that are drawn, against uniform."""
+
+# Text --------------------------------------------------------------------------------------------
+
+
+def render_trial(results: Results, differences: Sequence[Difference]) -> str:
+    """Return the answer of ``depthscale trial`` for a reader."""
+    trial = results.trial
+    lines = wrap(
+        "",
+        f"{trial.data}: {trial.train} examples to learn from, {trial.validation} to select the"
+        f" epoch by, {trial.test} to test on; {trial.epochs} epochs of {trial.optimiser} from"
+        f" {trial.learning_rate:g} ({trial.decay}), batches of {trial.batch}",
+    )
+    for cell in trial.cells:
+        lines += ["", *_table(results, cell.name, [d for d in differences if d.cell == cell.name])]
+    text = (
+        f"brackets: {100 * LEVEL:.0f} % intervals over seeds of the difference within a seed (bootstrap,"
+        f" BCa), not widened for their number; *: p < 0.05 by Wilcoxon's signed ranks and Holm's"
+        f" rule over the family of {len(differences)} comparisons (arms, both moments, baselines,"
+        f" {', '.join(METRICS)}). The selected epoch is that of the least validation cross-entropy"
+    ).replace("_", " ")
+    return "\n".join([*lines, "", *wrap(f"{'note':<6}", text)])
+
+
+def _table(results: Results, cell: str, differences: list[Difference]) -> list[str]:
+    seeds = results.seeds(cell)
+    title = (
+        f"{clean(cell)}, {len(seeds)} seeds; best dose of one rate for all sites, by validation: "
+    )
+    title += ", ".join(f"{best_dose(results, cell, m)} ({m})" for m in ("final", "selected"))
+    form = "{:<14}{:>7} {:<25}{:>7} {:<25}{:>6} {:>6}"
+    lines = [title, "─" * WIDTH]
+    lines.append(form.format("", "final", "", "chosen", "", "acc.", "calib."))
+    lines.append(form.format("arm", "loss", "over uniform", "loss", "over uniform", "%", "%"))
+    for arm in results.trial.cell(cell).arms:
+        cells: list[str] = []
+        for moment in ("final", "selected"):
+            loss = results.values(cell, arm.name, "cross_entropy", moment).mean()
+            cells += [f"{loss:.4f}", _told(differences, arm.name, moment)]
+        rest = (results.values(cell, arm.name, m, "selected") for m in METRICS[1:3])
+        cells += [f"{100 * values.mean():.2f}" for values in rest]
+        lines.append(form.format(clean(arm.name), *cells).rstrip())
+    merged = [arm for arm in results.trial.cell(cell).arms if len(arm.names) > 1]
+    for arm in merged:
+        lines += wrap("", f"{arm.name} is also: {', '.join(arm.names[1:])}")
+    return lines
+
+
+def _told(differences: Sequence[Difference], arm: str, moment: str) -> str:
+    for one in differences:
+        if (one.arm, one.moment, one.metric) == (arm, moment, "cross_entropy") and one.relative:
+            if one.baseline != "uniform":
+                continue
+            value, low, high = (100 * x for x in one.relative)
+            star = "*" if one.p_holm < 0.05 else ""
+            return f"{value:+.1f} % [{low:+.1f}, {high:+.1f}]{star}"
+    return ""
+
+
+# Figures -----------------------------------------------------------------------------------------
+
+
+def plot_arms(results: Results, cell: str, differences: Sequence[Difference],
+              target: Target = None) -> Figure:  # fmt: skip
+    """Every arm against uniform: final and selected cross-entropy, selected accuracy.
+
+    Points are means over seeds, bars their paired 95 % intervals; filled where the p-value holds
+    after Holm's rule. The dashed line is the best dose of one rate.
+    """
+    with style():
+        arms = results.trial.cell(cell).arms
+        loss = {a.name: results.values(cell, a.name, "cross_entropy").mean() for a in arms}
+        order = sorted((a.name for a in arms if a.name != "uniform"), key=lambda a: -loss[a])
+        figure = page((9.6, 1.1 + 0.24 * len(order)))
+        panels = figure.subplots(1, len(TITLES), sharey=True)
+        for axes, ((metric, moment), title) in zip(panels, TITLES.items(), strict=True):
+            mine = {
+                d.arm: d
+                for d in differences
+                if (d.cell, d.metric, d.moment, d.baseline) == (cell, metric, moment, "uniform")
+            }
+            _forest(axes, [mine[name] for name in order])
+            dose = best_dose(results, cell, moment)
+            at = 0.0 if dose == "uniform" else 100 * _effect(mine[dose])[0]
+            axes.axvline(at, color=GUIDE, linestyle="--", linewidth=1, label=f"best dose: {dose}")
+            axes.set_title(title)
+            unit = "points" if metric == "accuracy" else "%"
+            axes.set_xlabel(f"over uniform ({unit})\ndashed: {dose}")
+        panels[0].set_yticks(range(len(order)), [clean(name) for name in order])
+        return finish(figure, target)
+
+
+def _effect(one: Difference) -> tuple[float, float, float]:
+    return one.difference if one.relative is None else one.relative
+
+
+def _forest(axes: Axes, rows: Sequence[Difference]) -> None:
+    axes.axvline(0, color="black", linewidth=0.8)
+    for place, one in enumerate(rows):
+        value, low, high = (100 * x for x in _effect(one))
+        colour = COLOURS[1] if "late" in one.arm else COLOURS[0]
+        colour = GUIDE if one.arm.startswith(("none", "uniform")) else colour
+        colour = COLOURS[2] if one.arm.startswith(("random", "block")) else colour
+        axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
+        face = colour if one.p_holm < 0.05 else "white"
+        axes.plot(value, place, "o", color=colour, markerfacecolor=face, markersize=5)
+    axes.tick_params(axis="y", length=0)
+
+
+def plot_places(results: Results, cell: str, target: Target = None) -> Figure:
+    """A block of one rate slid from the input to the output: cross-entropy at both moments."""
+    trial = results.trial.cell(cell)
+    places = [n for arm in trial.arms for n in arm.names if n.startswith("block ")]
+    places = sorted(places, key=lambda name: int(name.split()[1]))
+    first = np.arange(1.0, len(places) + 1)
+    with style():
+        figure = page((7.2, 3.2))
+        panels = figure.subplots(1, 2)
+        for axes, moment in zip(panels, ("final", "selected"), strict=True):
+            values = np.array([results.values(cell, n, "cross_entropy", moment) for n in places])
+            axes.plot(first, values, color="#dcdcd8", linewidth=0.7, zorder=1)
+            _with_bars(axes, first, values, look(0))
+            for name, dashes in (("none", ":"), ("uniform", "-"), ("uniform 2x", "--")):
+                level = results.values(cell, name, "cross_entropy", moment).mean()
+                axes.axhline(level, color=GUIDE, linestyle=dashes, linewidth=1, label=name)
+            axes.set_title(TITLES["cross_entropy", moment])
+            axes.set_xticks(first, [_span(trial.arm(name).rates) for name in places])
+            axes.set_xlabel("layers with dropout")
+        panels[0].set_ylabel("cross-entropy (nats)")
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=3)
+        return finish(figure, target)
+
+
+def _span(rates: Sequence[float]) -> str:
+    dropped = [k + 1 for k, rate in enumerate(rates) if rate > 0]
+    return f"{dropped[0]} to {dropped[-1]}"
+
+
+def _with_bars(axes: Axes, x: Array, values: Array, how: dict[str, Any]) -> None:
+    """Means over seeds of ``values`` [point, seed] and their 95 % intervals."""
+    mean, low, high = bootstrap(lambda w: w @ values.T, values.shape[1])
+    axes.errorbar(x, mean, yerr=[mean - low, high - mean], capsize=2, zorder=3, **how)
+
+
+def plot_sweeps(sweeps: dict[str, Results], target: Target = None) -> Figure:
+    """Cross-entropy over that of uniform in every cell of every sweep, at both moments."""
+    with style():
+        figure = page((9.6, 4.8))
+        widths = [len(results.trial.cells) for results in sweeps.values()]
+        grid = figure.subplots(2, len(sweeps), squeeze=False, width_ratios=widths, sharex="col")
+        for column, (name, results) in zip(grid.T, sweeps.items(), strict=True):
+            names = [cell.name for cell in results.trial.cells]
+            for axes, moment in zip(column, ("final", "selected"), strict=True):
+                for k, arm in enumerate(SWEPT):
+                    _swept(axes, results, names, arm, moment, k)
+                axes.axhline(0, color="black", linewidth=0.8)
+            column[0].set_title(name)
+            labels = [clean(cell.removeprefix(f"{name} ").removeprefix("mean ")) for cell in names]
+            column[1].set_xticks(range(len(names)), labels)
+            column[1].set_xlabel("mean rate" if name == "budget" else name)
+        grid[0, 0].set_ylabel("last epoch:\ncross-entropy over uniform (%)")
+        grid[1, 0].set_ylabel("selected epoch:\ncross-entropy over uniform (%)")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(SWEPT))
+        return finish(figure, target)
+
+
+def _swept(
+    axes: Axes, results: Results, cells: Sequence[str], arm: str, moment: str, index: int
+) -> None:
+    effects = []
+    for cell in cells:
+        a = results.values(cell, arm, "cross_entropy", moment)
+        b = results.values(cell, "uniform", "cross_entropy", moment)
+        effects.append([100 * x for x in bootstrap(relative_difference(a, b), len(a))])
+    value, low, high = np.transpose(effects)
+    x = np.arange(len(cells)) + 0.13 * (index - (len(SWEPT) - 1) / 2)
+    how = {"linestyle": "", "capsize": 2, "label": arm, **look(index)}
+    axes.errorbar(x, value, yerr=[value - low, high - value], **how)
