@@ -1,6 +1,7 @@
 """The schedule of a real model: budgets of its kinds of sites, measured response, advice."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -8,19 +9,21 @@ import torch
 from scipy.optimize import linprog
 from torch import nn
 
-from depthscale import Budget, MeanField, dropout_sites
+from depthscale import Budget, MeanField, apply_schedule, dropout_sites, optimise_schedule
 from depthscale.answers import InputError
+from depthscale.cli import main
 from depthscale.practice.dropping.advise import CHECKS, STUDENT, Effect, schedule_model
 from depthscale.practice.dropping.budgets import site_budgets
+from depthscale.practice.dropping.chain import SiteChain, site_chain
 from depthscale.practice.dropping.response import (
     MEASURED,
+    Observer,
     Response,
     ResponseLandscape,
     measure_response,
-    observe,
 )
 from depthscale.practice.dropping.sites import DropoutSite
-from depthscale.practice.schedules.objectives import Landscape
+from depthscale.practice.schedules.objectives import SENSE, Landscape
 
 
 def sites_of(kinds: str, rate: float = 0.1) -> tuple[DropoutSite, ...]:
@@ -128,7 +131,8 @@ def test_sites_of_a_wide_network_respond_as_the_exact_recursion_says(depth):
     for seed in range(5):
         model = mlp(depth, seed=seed)
         sites = dropout_sites(model, inputs)
-        response = measure_response(model, inputs, sites, np.full(depth, rate), repeats=2)
+        observer = Observer(model, inputs, sites)
+        response = measure_response(observer, np.full(depth, rate), repeats=2)
         found.append(-np.expm1(-response.noise))
     theory = Landscape(MeanField("relu", sigma_w=2**0.5), depth, rate / depth, rate)
     alone = theory.values("noise", rate * np.eye(depth))
@@ -224,7 +228,7 @@ def test_a_model_of_one_site_has_nothing_to_choose():
 def test_nothing_dropped_is_an_answer_with_a_reason():
     model = mlp(2, 64)
     sites = dropout_sites(model, torch.randn(16, 64))
-    seen = observe(model, torch.randn(16, 64), sites, [0.0, 0.0], repeats=2)
+    seen = Observer(model, torch.randn(16, 64), sites).at([0.0, 0.0], repeats=2)
     assert seen.noise.tolist() == [0, 0]
     assert np.isinf(seen.objective("snr", 1.0)).all()
 
@@ -232,7 +236,7 @@ def test_nothing_dropped_is_an_answer_with_a_reason():
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"objective": "xi"}, "measured for signal, noise"),
+        ({"objective": "best"}, "expected signal, noise, exposure, snr, xi"),
         ({"kinds": ("head",)}, "expected some of attention"),
         ({"kinds": ("attention",)}, "no dropout site to schedule among mlp"),
         ({"budget": Budget(mean=0.1, of="field")}, "budget of fields"),
@@ -242,6 +246,139 @@ def test_nothing_dropped_is_an_answer_with_a_reason():
 def test_what_cannot_be_scheduled_is_refused_with_the_reason(change, match):
     with pytest.raises(InputError, match=match):
         schedule_model(mlp(3, 64), torch.randn(16, 64), **change)
+
+
+def test_what_theory_alone_has_needs_a_chain():
+    with pytest.raises(
+        InputError, match=r"xi needs a plain chain of layers .* choose among signal"
+    ):
+        schedule_model(Residual(2, 32), torch.randn(8, 32), objective="xi")
+
+
+@pytest.mark.parametrize("objective", SENSE)
+def test_a_chain_gets_the_optimum_of_its_own_exact_recursion(objective):
+    """Weights of one size, so that the exact optimum of equal layers is nearly the same."""
+    inputs = torch.randn(64, 512, generator=torch.Generator().manual_seed(1))
+    found = schedule_model(mlp(6), inputs, objective=objective)
+    same = optimise_schedule(
+        MeanField("relu", sigma_w=2**0.5), 6, Budget(mean=0.1, cap=0.2), objective, eps0=1.0
+    )
+    one = found.choice.predicted[objective]
+    assert one["schedule"] is not None
+    assert SENSE[objective] * one["schedule"] >= SENSE[objective] * one["uniform"] - 1e-12
+    # The readout (drawn at a third of the variance) and sampled variances shift what is balanced.
+    if objective != "gradient":
+        assert found.schedule.rates == pytest.approx(same.schedule.rates, abs=0.03)
+
+
+def test_a_chain_is_told_by_the_rates_of_its_sites():
+    inputs = torch.randn(32, 64)
+    model = nn.Sequential(
+        *(nn.Linear(64, 96), nn.Tanh(), nn.Dropout(0.3)),
+        *(nn.Linear(96, 96), nn.Tanh()),
+        *(nn.Linear(96, 96), nn.Tanh(), nn.Dropout(0.0), nn.Linear(96, 10)),
+    )
+    sites = dropout_sites(model, inputs)
+    chain = site_chain(model, inputs, sites)
+    assert isinstance(chain, SiteChain)
+    assert chain.site == (0, None, 1)
+    assert {field.activation.name for field in chain.fields} == {"tanh"}
+    assert [field.sigma_w for field in chain.fields] == pytest.approx([3**-0.5] * 3, rel=0.05)
+    assert [m.p for m in model.modules() if isinstance(m, nn.Dropout)] == [0.3, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        ([nn.Dropout(0.1), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)], "outside of the chain"),
+        (
+            [nn.Linear(8, 8), nn.ReLU(), nn.Dropout(0.1), nn.Dropout(0.2), nn.Linear(8, 8)],
+            "several places drop",
+        ),
+        (
+            [
+                *(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(0.1)),
+                *(nn.Linear(8, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 8)),
+            ],
+            "different activations",
+        ),
+    ],
+)
+def test_why_a_model_is_no_chain(layers, reason):
+    inputs, model = torch.randn(16, 8), nn.Sequential(*layers)
+    found = site_chain(model, inputs, dropout_sites(model, inputs))
+    assert isinstance(found, str)
+    assert reason in found
+
+
+MODEL = """
+import torch
+from torch import nn
+
+def build():
+    return nn.Sequential(
+        nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.1),
+        nn.Linear(32, 32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 10),
+    )
+"""
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    path = tmp_path / "model.py"
+    path.write_text(MODEL)
+    return f"{path}:build"
+
+
+def test_the_command_writes_what_goes_back_onto_the_model(model_file, tmp_path, capsys):
+    from depthscale.practice.loading import load_model
+
+    written = tmp_path / "rates.json"
+    assert main(["schedule", model_file, "--json", "--apply-to", str(written)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert set(answer) >= {"rates", "objectives", "certificate", "sites", "observed", "helps"}
+    assert np.mean(answer["rates"]) == pytest.approx(0.1)
+    model = load_model(model_file).model
+    applied = apply_schedule(model, written)
+    assert list(applied.rates) == answer["rates"]
+    assert [m.p for m in model.modules() if isinstance(m, nn.Dropout)] == answer["rates"]
+
+
+def test_the_command_tells_a_reader_what_was_seen_and_what_to_paste(model_file, capsys):
+    assert main(["schedule", model_file, "--objective", "exposure", "--mean", "0.2"]) == 0
+    screen = capsys.readouterr().out
+    assert "best for exposure" in screen
+    assert "measured" in screen
+    assert "as the control that matters" in " ".join(screen.split())
+    pasted = screen.split("to use it")[1]
+    rates = eval(pasted.split("rates = ")[1].split("}")[0] + "}")  # printed to be pasted
+    assert rates == {"2": 0.4, "5": 0.0}
+
+
+def test_no_benefit_is_what_the_command_says_where_there_is_none(model_file, capsys):
+    assert main(["schedule", model_file, "--mean", "0.1", "--cap", "0.1"]) == 0
+    assert "no benefit expected" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (["--depth", "3"], "--depth is for a network on paper"),
+        (["--activation", "tanh"], "--activation is for a network on paper"),
+        (["--cap", "0.3"], "--cap of a model goes with --mean"),
+        (["--kinds", "head"], "expected some of attention"),
+        (["--apply-to", "rates.txt"], "expected .json"),
+        (["--mean", "0.3", "--cap", "0.2"], "no schedule has the mean 0.3"),
+    ],
+)
+def test_options_of_the_command_that_do_not_fit_a_model(model_file, options, match, capsys):
+    assert main(["schedule", model_file, *options]) == 2
+    assert match in capsys.readouterr().err
+
+
+def test_options_of_models_need_one(capsys):
+    assert main(["schedule", "--data", "digits"]) == 2
+    assert "--data needs a model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,7 @@ examples:
   depthscale schedule --activation relu --depth 6 --mean 0.1 --cap 0.2 --objective signal
   depthscale schedule --activation tanh --depth 100 --objective snr --save schedule.json
   depthscale schedule --evaluate 0.2,0.2,0.2,0,0,0 --json
+  depthscale schedule model.py:build --data digits --objective noise --apply-to schedule.json
 
 One dropout rate for each site, of a given mean, that is best for one objective; and what it is
 worth in all of them, beside the uniform, the mirrored and 1,000 permuted schedules.
@@ -179,6 +180,12 @@ others follow the exact map from layer to layer, and contradict them on what kee
   rank-flow  more  dropout where rank is lost without it
   reach      more  dropout whose effect reaches far
   gradient   less  variance over the layers of the log of the gradient's growth
+
+Of a MODEL (its code is run: only files that you trust) every kind of site keeps the mean rate that
+it has, or gets --mean. A plain chain of layers is optimised by the exact recursion of its weights;
+any other model by what each site was measured to do alone, for signal, noise, exposure or snr. The
+advice is then measured on the data. --apply-to writes what depthscale.apply_schedule(model, PATH)
+puts on a model of the same build; the model on disk is not touched.
 
 """
 
@@ -461,12 +468,15 @@ def _simulate_parser(parser: argparse.ArgumentParser) -> None:
 
 def _schedule_parser(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--activation", default="relu", metavar="NAME", help=f"{ACTIVATIONS} (default relu)")
+    add("model", nargs="?", help="package.module:callable or file.py[:callable]; none: numbers")
+    add("--activation", metavar="NAME", help=f"{ACTIVATIONS} (default relu)")
     add("--sigma-w", type=_number, help="weight scale (default: critical without dropout)")
     add("--sigma-b", type=_number, help="bias scale (default: 0 for scale-free activations, else "
         "0.3162)")  # fmt: skip
     add("--depth", type=_positive, help="sites, at most 1000 (default 6)")
-    add("--mean", type=_number, help="mean probability dropped (default 0.1)")
+    add(
+        "--mean", type=_number, help="mean probability dropped (default 0.1, or what the model has)"
+    )
     add("--cap", type=_number, help="largest at one site (default: twice the mean)")
     add("--objective", choices=OBJECTIVES, help="what to choose for (default noise)")
     add("--evaluate", type=_rate_list, metavar="RATES", help="instead, tell what these rates are "
@@ -475,6 +485,15 @@ def _schedule_parser(parser: argparse.ArgumentParser) -> None:
         "and at most 1 (default 0.5)")  # fmt: skip
     add("--seed", type=_seed, default=0, help="of starts and permutations")
     add("--save", type=Path, metavar="PATH", help="write the schedule: .json")
+    of_model = parser.add_argument_group("of a model")
+    add = of_model.add_argument
+    add("--data", help="as for depthscale audit")
+    add("--shape", type=_shape, help="shape of one example, such as 3,32,32")
+    add("--batch", type=_positive, help="examples, at most (default 128)")
+    add("--kinds", type=_words, metavar="A,B,...", help="of sites to schedule: attention, "
+        "projection, mlp, path, embedding, other (default: all)")  # fmt: skip
+    add("--across-kinds", action="store_true", help="one budget for all kinds of sites together")
+    add("--apply-to", type=Path, metavar="PATH", help="write rates with the names of sites: .json")
 
 
 def _trial_parser(parser: argparse.ArgumentParser) -> None:

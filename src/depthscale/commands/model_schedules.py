@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from depthscale.answers import InputError
 from depthscale.commands.output import (
     HEALTHY,
     check_writable,
@@ -28,13 +27,11 @@ def schedule_of_model(options: argparse.Namespace, budget: Budget | None) -> int
     from depthscale.practice.dropping.advise import schedule_model
     from depthscale.practice.loading import choose_data, load_model
 
-    if not isinstance(options.objective or "noise", str):
-        raise InputError("a model is measured for one objective; mixes need a network on paper")
     check_writable(options.apply_to, (".json",))
     with others_to_stderr():
         loaded = load_model(options.model, seed=options.seed)
         inputs, source = choose_data(
-            loaded, options.data, options.shape, options.batch, options.seed
+            loaded, options.data, options.shape, options.batch or 128, options.seed
         )
         with _progress() as progress:
             found = schedule_model(

@@ -20,19 +20,30 @@ from depthscale.commands.output import (
 if TYPE_CHECKING:
     import argparse
 
+    from depthscale.practice.schedule import Budget
     from depthscale.practice.schedules.compare import Comparison, Evaluation
     from depthscale.theory.meanfield import MeanField
 
 MOST_SITES = 1000  # followed a thousand times over: some seconds
 BIAS = math.sqrt(0.1)  # of the paper's smooth networks
 DEPTH, MEAN = 6, 0.1
+OF_NUMBERS = ("activation", "sigma_w", "sigma_b", "depth", "evaluate", "save")
+OF_MODELS = ("data", "shape", "batch", "kinds", "across_kinds", "apply_to")
 
 
 def schedule(options: argparse.Namespace) -> int:
     """Print a schedule, every objective's value of it, and how good it is."""
-    from depthscale.practice.schedule import Budget, Schedule
+    from depthscale.practice.schedule import Schedule
     from depthscale.practice.schedules.optimise import Optimum, evaluate_schedule, optimise_schedule
 
+    if options.model is not None:
+        from depthscale.commands.model_schedules import schedule_of_model
+
+        _refuse(options, OF_NUMBERS, "is for a network on paper, and a model was given")
+        if options.mean is None and options.cap is not None:
+            raise InputError("--cap of a model goes with --mean; else each kind keeps its own mean")
+        return schedule_of_model(options, None if options.mean is None else _budget(options))
+    _refuse(options, OF_MODELS, "needs a model: give package.module:callable or file.py")
     check_writable(options.save, (".json",))
     depth = DEPTH if options.depth is None else options.depth
     if options.evaluate is not None:
@@ -49,9 +60,7 @@ def schedule(options: argparse.Namespace) -> int:
             network = _network(options)
             found = evaluate_schedule(network, given, options.eps0, seed=options.seed)
         else:
-            mean = MEAN if options.mean is None else options.mean
-            cap = min(2 * mean, 0.99) if options.cap is None else options.cap
-            budget, name = Budget(mean=mean, cap=cap), options.objective or "noise"
+            budget, name = _budget(options), options.objective or "noise"
             network = _network(options)
             found = optimise_schedule(network, depth, budget, name, options.eps0, options.seed)
     payload = _payload(network, found, options.eps0)
@@ -77,13 +86,26 @@ def schedule(options: argparse.Namespace) -> int:
     return HEALTHY
 
 
+def _refuse(options: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if getattr(options, name) not in (None, False):
+            raise InputError(f"--{name.replace('_', '-')} {why}")
+
+
+def _budget(options: argparse.Namespace) -> Budget:
+    from depthscale.practice.schedule import Budget
+
+    mean = MEAN if options.mean is None else options.mean
+    return Budget(mean=mean, cap=min(2 * mean, 0.99) if options.cap is None else options.cap)
+
+
 def _network(options: argparse.Namespace) -> MeanField:
     """The network that the options tell, critical without dropout where they leave sigma_w out."""
     from depthscale.theory.activation import activation
     from depthscale.theory.criticality import critical_point
     from depthscale.theory.meanfield import MeanField
 
-    phi = activation(load_activation(options.activation))
+    phi = activation(load_activation(options.activation or "relu"))
     sigma_b = options.sigma_b
     if sigma_b is None:
         sigma_b = 0.0 if phi.scale_free else BIAS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from depthscale.report.words import clean, plain_number
 
 ARMS = {"schedule": "this one", "uniform": "uniform", "mirrored": "mirrored", "present": "as it is"}
 BAR, LONGEST = 24, 44
+SURE = 2.365  # standard errors: 95 % by Student's law with eight repeats
 
 
 def render_model_schedule(payload: Mapping[str, Any], path: Path | None = None) -> str:
@@ -78,7 +80,10 @@ def _worth(payload: Mapping[str, Any]) -> list[str]:
         seen = payload["observed"]
         before, after = (_effect(seen[arm][name]) for arm in ("uniform", "schedule"))
         text = f"{name} was measured to go from {before} (the same mean everywhere) to {after}"
-        if not helps:
+        worse = [other for other in seen["schedule"] if _is_worse(payload, other)]
+        if helps:
+            text += f"; worse than uniform: {', '.join(worse)}" if worse else "; nothing gets worse"
+        else:
             text = (
                 f"no benefit expected: {text}, a gain of {_effect(payload['gain'])}, which is"
                 " within chance"
@@ -95,6 +100,16 @@ def _worth(payload: Mapping[str, Any]) -> list[str]:
     return [line for head, words in rows for line in wrap(f"{head:<8}", words)]
 
 
+def _is_worse(payload: Mapping[str, Any], name: str) -> bool:
+    """Whether the schedule does worse than uniform in an objective, by more than chance."""
+    own, same = (payload["observed"][arm][name] for arm in ("schedule", "uniform"))
+    if None in (own["value"], same["value"]):
+        return False
+    loss = same["value"] - own["value"]
+    loss *= 1 if payload["objectives"][name]["more_is_better"] else -1
+    return bool(loss > SURE * math.hypot(own["error"], same["error"]))
+
+
 def _use(payload: Mapping[str, Any], path: Path | None) -> list[str]:
     """Code to paste."""
     lines = [
@@ -109,5 +124,5 @@ def _use(payload: Mapping[str, Any], path: Path | None) -> list[str]:
         "  rates = {",
         *(f"      {clean(site['name'])!r}: {site['rate']:.6g}," for site in payload["sites"]),
         "  }",
-        "  apply_schedule(model, rates.values(), rates.keys())",
+        "  apply_schedule(model, rates)",
     ]

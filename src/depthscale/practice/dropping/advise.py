@@ -15,9 +15,9 @@ from depthscale.practice.dropping.budgets import SiteBudgets, site_budgets
 from depthscale.practice.dropping.chain import SiteChain, site_chain
 from depthscale.practice.dropping.response import (
     MEASURED,
+    Observer,
     ResponseLandscape,
     measure_response,
-    observe,
 )
 from depthscale.practice.dropping.sites import DropoutSite, dropout_sites
 from depthscale.practice.schedule import Budget, Schedule
@@ -178,13 +178,14 @@ def schedule_model(
         raise InputError(f"objective is {objective!r}; expected {', '.join(SENSE)}")
     found, sites = _sites(model, inputs, kinds)
     budgets = site_budgets(sites, budget, across_kinds)
+    observer = Observer(model, inputs, sites)
     chain = site_chain(model, inputs, sites, seed)
     if len(budgets.groups) > 1:
         chain = "each kind of site has a budget of its own"
     if isinstance(chain, SiteChain):
         choice = _by_recursion(chain, budgets.groups[0][1], objective, seed)
     elif objective in MEASURED:
-        choice = _by_response(model, inputs, sites, budgets, objective, seed, progress)
+        choice = _by_response(observer, budgets, objective, seed, progress)
     else:
         raise InputError(
             f"{objective} needs a plain chain of layers ({chain}); choose among"
@@ -194,10 +195,10 @@ def schedule_model(
     arms = _arms(rates, budgets, sites)
     # Other masks than those that the choice was made with, or the choice would flatter itself.
     fresh = seed + 1_000_003
-    contrast = float(observe(model, inputs, sites, [0.0] * len(sites), 2, fresh).contrast.mean())
+    contrast = float(observer.at(np.zeros(len(sites)), 2, fresh).contrast.mean())
     values = {}
     for arm, x in arms.items():
-        seen = observe(model, inputs, sites, x.tolist(), CHECKS, fresh)
+        seen = observer.at(x, CHECKS, fresh)
         values[arm] = {name: seen.objective(name, contrast) for name in MEASURED}
     gain = None
     if objective in MEASURED:
@@ -268,17 +269,15 @@ def _by_recursion(chain: SiteChain, budget: Budget, objective: str, seed: int) -
 
 
 def _by_response(
-    model: nn.Module,
-    inputs: Any,
-    sites: Sequence[DropoutSite],
+    observer: Observer,
     budgets: SiteBudgets,
     objective: str,
     seed: int,
     progress: Progress,
 ) -> Choice:
     """The optimum of the response of each site alone, to first order."""
-    advance = progress(len(sites) + 1)
-    response = measure_response(model, inputs, sites, budgets.cap, seed=seed, advance=advance)
+    advance = progress(len(observer.sites) + 1)
+    response = measure_response(observer, budgets.cap, seed=seed, advance=advance)
     scene = ResponseLandscape(response)
     rates, exact = scene.optimum(objective, budgets)
     rows = np.stack([rates, budgets.uniform, budgets.mirrored(rates)])

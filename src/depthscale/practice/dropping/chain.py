@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from depthscale.answers import InputError
-from depthscale.practice.dropping.apply import apply_schedule
+from depthscale.practice.dropping.apply import applied_quietly
 from depthscale.practice.dropping.sites import DropoutSite
 from depthscale.practice.probe.measure import measure
 from depthscale.practice.probe.sites import Chain, recognise_chain
@@ -54,7 +54,7 @@ def site_chain(
     chain. The model is left as it was.
     """
     tags = [0.1 + 0.3 * math.sqrt((k + 1) / (len(sites) + 1)) for k in range(len(sites))]
-    with apply_schedule(model, tags, sites):
+    with applied_quietly(model, tags, sites):
         found = measure(model, inputs, mode="train", seed=seed)
         assert found.trace is not None  # measure always keeps it
         with preserved(model):

@@ -12,7 +12,7 @@ misalignment of one input with itself at the last layer, ``e_s`` the sum of it o
 
 which holds for any model that runs, at the weights that it has (correlations multiply from site to
 site where the maps between are linear). What it leaves out, that sites act on each other, is
-measured afterwards on the schedule that it led to (``observe``).
+measured afterwards on the schedule that it led to (``Observer``).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ import numpy as np
 from torch import nn
 
 from depthscale.answers import InputError, Quantity, Undefined
-from depthscale.practice.dropping.apply import apply_schedule
+from depthscale.practice.dropping.apply import applied_quietly
 from depthscale.practice.dropping.budgets import SiteBudgets
 from depthscale.practice.dropping.sites import DropoutSite
-from depthscale.practice.probe.measure import measure
+from depthscale.practice.probe.measure import Signals
 from depthscale.theory.gaussian import Array
 
 MEASURED = {"signal": -1, "noise": -1, "exposure": 1, "snr": 1}
@@ -92,35 +92,31 @@ class Response:
     floor: float
 
 
-def observe(
-    model: nn.Module,
-    inputs: Any,
-    sites: Sequence[DropoutSite],
-    rates: Sequence[float],
-    repeats: int = REPEATS,
-    seed: int = 0,
-) -> Observed:
-    """Measure a model in train mode with these rates at these sites; it is left as it was.
+class Observer:
+    """Measures one model in train mode at any rates of its sites; the model is left as it was.
 
     Raises
     ------
     InputError
-        A model or inputs that ``measure`` does not take, fewer than two inputs, a signal that is
-        not finite, or one that is 0 at the last layer.
+        A model or inputs that ``measure`` does not take, fewer than two inputs.
     """
-    rows = []
-    for repeat in range(repeats):
-        with apply_schedule(model, rates, sites):
-            found = measure(model, inputs, mode="train", pairs=PAIRS, seed=seed + repeat)
-        if found.nonfinite_at is not None:
-            raise InputError(f"the signal is not finite at {found.nonfinite_at}")
-        pair = _last(found.eps[0])
-        if not math.isfinite(pair):
-            raise InputError("no two inputs differ at the last layer; give at least two examples")
-        own = np.zeros(1) if found.eps_masks is None else found.eps_masks[0]
-        rows.append((_last(own), float(np.nansum(own)), pair - _last(own)))
-    noise, exposure, contrast = np.array(rows).T
-    return Observed(noise, exposure, contrast, len(found.layers))
+
+    def __init__(self, model: nn.Module, inputs: Any, sites: Sequence[DropoutSite]) -> None:
+        self.model, self.sites = model, tuple(sites)
+        self._signals = Signals(model, inputs, pairs=PAIRS)
+
+    def at(self, rates: Sequence[float] | Array, repeats: int = REPEATS, seed: int = 0) -> Observed:
+        """Signals at these rates; InputError where one is not finite or none reaches the end."""
+        rows = []
+        with applied_quietly(self.model, [float(rate) for rate in rates], self.sites):
+            for repeat in range(repeats):
+                pairs, own = self._signals(seed + repeat)
+                end, noise = _last(pairs), _last(own)
+                if not math.isfinite(end):
+                    raise InputError("no signal of a batch was seen at any layer of the model")
+                rows.append((noise, float(np.nansum(own)), end - noise))
+        noises, exposure, contrast = np.array(rows).T
+        return Observed(noises, exposure, contrast, len(self._signals.layers))
 
 
 def _last(values: Array) -> float:
@@ -130,9 +126,7 @@ def _last(values: Array) -> float:
 
 
 def measure_response(
-    model: nn.Module,
-    inputs: Any,
-    sites: Sequence[DropoutSite],
+    observer: Observer,
     rate: Array,
     repeats: int = REPEATS,
     seed: int = 0,
@@ -145,10 +139,10 @@ def measure_response(
     Raises
     ------
     InputError
-        As ``observe``; no contrast between inputs at the last layer.
+        As ``Observer``; no contrast between inputs at the last layer.
     """
-    off = [0.0] * len(sites)
-    base = observe(model, inputs, sites, off, repeats, seed)
+    sites = observer.sites
+    base = observer.at(np.zeros(len(sites)), repeats, seed)
     advance()
     floor, contrast = _uncorrelated(base.noise), float(base.contrast.mean())
     if not contrast > 0:
@@ -158,8 +152,7 @@ def measure_response(
         )
     rows = []
     for place in range(len(sites)):
-        rates = [float(rate[place]) if place == k else 0.0 for k in range(len(sites))]
-        found = observe(model, inputs, sites, rates, repeats, seed)
+        found = observer.at(rate * (np.arange(len(sites)) == place), repeats, seed)
         kept = max(float(found.contrast.mean()), 1e-12 * contrast)
         rows.append(
             (
@@ -170,7 +163,7 @@ def measure_response(
         )
         advance()
     noise, exposure, signal = np.array(rows).T
-    return Response(tuple(sites), rate, noise, exposure, signal, contrast, floor)
+    return Response(sites, rate, noise, exposure, signal, contrast, floor)
 
 
 def _uncorrelated(noise: Array) -> float:

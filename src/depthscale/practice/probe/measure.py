@@ -36,7 +36,9 @@ from depthscale.practice.probe.weights import redraw
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Chain", "Hop", "Layer", "Measurement", "measure"]
+Watcher = Callable[[torch.Tensor], None]
+
+__all__ = ["Chain", "Hop", "Layer", "Measurement", "Signals", "measure"]
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,44 @@ def measure(
     return _assemble(plan, runs)
 
 
+class Signals:
+    """Signals of one model in train mode, measured again and again: traced once, no gradients.
+
+    ``layers`` as in ``Measurement``. Each call takes the seed of the masks and returns ``eps`` and
+    ``eps_masks`` [layer] at the dropout rates that the model has then; it is left as it was.
+
+    Raises InputError as ``measure`` does, and for inputs that cannot be stacked twice; a call does
+    for a signal that is not finite.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Any, *, pairs: int = 64, seed: int = 0) -> None:
+        with torch.inference_mode(False):
+            self._model, notes = unwrap(model)
+            check_weights(self._model)
+            feed = prepare_feed(self._model, inputs)
+            if not feed.may_double:
+                raise InputError(
+                    "an input holds whole numbers but no batch (as the edges of a graph do), so no "
+                    "input can meet two dropout masks; give a model that takes a batch"
+                )
+            with preserved(self._model):
+                trace = run_trace(self._model, feed, mode="train", seed=seed, notes=notes)
+            sites = _some_sites(trace, self._model)
+        self._plan = _Plan(sites, trace, feed, pairs, None, None)
+        self._plan.feed = feed.doubled()
+        self.layers = tuple(site.layer for site in sites)
+
+    def __call__(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """``eps`` and ``eps_masks`` of each layer, NaN where a layer did not run."""
+        with torch.inference_mode(False), torch.no_grad(), preserved(self._model):
+            rows = _rows(self._plan.forward(self._model, seed), len(self.layers))
+        broken = np.isinf(rows["length"]) | (np.isnan(rows["length"]) & ~np.isnan(rows["zero"]))
+        if broken.any():
+            name = self.layers[int(np.argmax(broken))].name
+            raise InputError(f"the signal is not finite at {name}; lower the scale of the weights")
+        return rows["eps"], rows["eps_masks"]
+
+
 def _some_sites(trace: Trace, model: nn.Module) -> tuple[Site, ...]:
     sites = sites_of(trace, model)
     if any(site.layer.kind != "block" for site in sites):
@@ -240,21 +280,26 @@ class _Plan:
         self._backward(goal, output, feed.batch, tracer.roots, run)
         return run
 
-    def _watchers(
-        self, run: _Run, batch: int, goal: Goal
-    ) -> dict[str, Callable[[torch.Tensor], None]]:
+    def forward(self, model: nn.Module, seed: int) -> _Run:
+        """Signals alone, of the batch as it is planned."""
+        run = _Run()
+        set_mode(model, self.trace.mode)
+        seed_everything(model, seed)
+        wanted: dict[str, list[Watcher]] = {}
+        for place, site in enumerate(self.sites):
+            look = partial(self._look, run, place, self.feed.batch, None)
+            wanted.setdefault(site.key, []).append(look)
+        Tracer(model, watch=_merged(wanted)).run(model, self.feed.fresh())
+        return run
+
+    def _watchers(self, run: _Run, batch: int, goal: Goal) -> dict[str, Watcher]:
         signs = goal.signs(batch)
-        wanted: dict[str, list[Callable[[torch.Tensor], None]]] = {}
+        wanted: dict[str, list[Watcher]] = {}
         for place, site in enumerate(self.sites):
             wanted.setdefault(site.key, []).append(partial(self._look, run, place, batch, signs))
             if site.activation is not None and site.activation_key is not None:
                 wanted.setdefault(site.activation_key, []).append(partial(_units, run, place, site))
-
-        def all_of(watchers: list[Callable[[torch.Tensor], None]], tensor: torch.Tensor) -> None:
-            for watcher in watchers:
-                watcher(tensor)
-
-        return {key: partial(all_of, watchers) for key, watchers in wanted.items()}
+        return _merged(wanted)
 
     def _look(
         self,
@@ -303,6 +348,16 @@ class _Plan:
             run.gradients.clear()
             first = str(error).strip().split("\n")[0]
             run.notes.append(f"the backward pass fails with {type(error).__name__}: {first}")
+
+
+def _merged(wanted: dict[str, list[Watcher]]) -> dict[str, Watcher]:
+    """One watcher for each key."""
+
+    def all_of(watchers: list[Watcher], tensor: torch.Tensor) -> None:
+        for watcher in watchers:
+            watcher(tensor)
+
+    return {key: partial(all_of, watchers) for key, watchers in wanted.items()}
 
 
 def _units(run: _Run, place: int, site: Site, tensor: torch.Tensor) -> None:
