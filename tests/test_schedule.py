@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import replace
 
@@ -123,81 +122,6 @@ def test_gradients_are_finite_differences(name, of):
             # third derivatives times 1e-10, and rounding of the losses over 2e-5
             size = np.linalg.norm(exact, axis=1) * np.linalg.norm(along, axis=1) + 1
             assert np.all(abs((up - down) / 2e-5 - (exact * along).sum(1)) < 3e-6 * size), objective
-
-
-# Optima ------------------------------------------------------------------------------------------
-
-
-def grid_of(depth: int) -> np.ndarray:
-    rows = (s for s in itertools.product(range(5), repeat=depth) if sum(s) == 2 * depth)
-    return np.array(list(rows)) * 0.05
-
-
-@pytest.mark.parametrize("objective", SENSE)
-@pytest.mark.parametrize("name", ["relu", "tanh"])
-def test_no_schedule_of_the_grid_is_better(name, objective):
-    for depth in range(1, 7):
-        scene = Landscape(NETWORKS[name], depth, 0.1, 0.2)
-        found = optimise_schedule(NETWORKS[name], depth, BUDGET, objective, permutations=5)
-        losses = scene.losses(objective, np.array([found.schedule.rates, *grid_of(depth)]))
-        assert losses[0] <= losses[1:].min() + 1e-12
-        assert found.certificate.kkt_residual < 1e-6
-        assert found.certificate.budget_violation < 1e-15
-
-
-def test_what_each_objective_picks():
-    front, back = tuple(FRONT), tuple(BACK)
-    picks = {"signal": back, "noise": front, "exposure": front, "xi": front, "reach": front}
-    for objective, rates in {**picks, "rank-flow": front}.items():
-        found = optimise_schedule(RELU, 6, BUDGET, objective, permutations=0)
-        assert found.schedule.rates == pytest.approx(rates, abs=1e-12), objective
-        assert found.helps
-        assert found.certificate.partial == 0
-    assert not optimise_schedule(RELU, 6, BUDGET, "gradient", permutations=0).helps
-
-
-def test_mix_and_function_of_the_user():
-    own = optimise_schedule(RELU, 5, BUDGET, lambda x: (x * np.arange(5)).sum(axis=1))
-    assert own.schedule.rates == pytest.approx((0.2, 0.2, 0.1, 0, 0), abs=1e-9)
-    assert own.objectives["user"].schedule == pytest.approx(0.4)
-    for weights, rates in (({"signal": 1, "noise": 1e-6}, BACK), ({"noise": 1.0}, FRONT)):
-        found = optimise_schedule(RELU, 6, BUDGET, weights, permutations=10)
-        assert found.schedule.rates == pytest.approx(rates, abs=1e-9)
-    with pytest.raises(InputError, match="gave shape"):
-        optimise_schedule(RELU, 5, BUDGET, lambda x: x)
-
-
-@pytest.mark.parametrize("objective", ["signal", "exposure"])
-def test_a_thousand_sites(objective):
-    found = optimise_schedule(RELU, 1000, BUDGET, objective)
-    assert found.certificate.budget_violation < 1e-9
-    one = found.objectives[objective]
-    sign = 1 if one.more_is_better else -1
-    assert sign * one.schedule >= sign * max(one.uniform, one.mirrored, key=lambda v: sign * v)
-    assert sign * one.schedule >= sign * one.best_random
-
-
-def test_a_budget_of_fields_is_met_by_the_fields():
-    found = optimise_schedule(TANH, 6, Budget(mean=0.1, cap=0.2, of="field"), "exposure")
-    rates = np.array([found.schedule.rates])
-    h = Recursion(TANH, 6, 0.5).follow(rates, (0.0,)).h[:, 0]
-    assert h == pytest.approx([0.2, 0.2, 0.2, 0, 0, 0], abs=1e-12)
-    assert rates.max() > 0.2
-
-
-def test_weighted_sites():
-    budget = Budget(total=0.6, cap=0.3, weights=(1.0, 2.0, 1.0, 4.0))
-    for objective in ("reach", "noise", "xi"):
-        found = optimise_schedule(RELU, 4, budget, objective, permutations=5)
-        assert budget.weights_at(4) @ found.schedule.rates == pytest.approx(0.6, abs=1e-12)
-        assert max(found.schedule.rates) <= 0.3
-
-
-@pytest.mark.parametrize("mean", [0.0, 0.2])
-def test_a_budget_of_one_schedule(mean):
-    found = optimise_schedule(RELU, 4, Budget(mean=mean, cap=0.2), "noise", permutations=3)
-    assert found.schedule.rates == (mean,) * 4
-    assert not found.helps
 
 
 def test_evaluation_of_a_given_schedule():

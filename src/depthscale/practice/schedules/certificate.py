@@ -16,6 +16,7 @@ from depthscale.theory.gaussian import Array
 Mask = NDArray[np.bool_]
 
 STATIONARY = 1e-3
+FLAT = 1e-10  # derivatives that are rounding
 
 
 @dataclass(frozen=True)
@@ -84,4 +85,4 @@ def _residual(
     both = scene.gradients(objective, np.stack([x, np.full(x.size, scene.mean)]))
     slope, uniform = np.clip(both, -STEEPEST, STEEPEST) / budget.weights_at(x.size)
     excess = max(0.0, float(slope[up].max() - slope[down].min()) / 2)
-    return excess / max(float(np.median(abs(uniform))), 1e-12)
+    return excess / max(float(np.median(abs(uniform))), FLAT)

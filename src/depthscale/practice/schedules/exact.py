@@ -42,7 +42,9 @@ def known_optimum(scene: Landscape, budget: Budget, objective: Objective) -> tup
     if objective == "xi":
         return saturated(scene, budget)
     if objective == "gradient":
-        x = budget.project(levelled(scene, budget))
+        x = none[0]
+        if scene.losses("gradient", x[None])[0] > 0:
+            x = budget.project(levelled(scene, budget))
         return x, LEVEL if scene.losses("gradient", x[None])[0] == 0 else ""
     return none
 
