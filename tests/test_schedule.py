@@ -257,6 +257,28 @@ def test_command_evaluates(run):
     assert "no noise" in found["reasons"]["objectives.snr"]
 
 
+def test_command_takes_budgets_and_mixes(run):
+    line = "--objective noise:1,signal:.5 --weights 1,1,2,2 --total .6 --cap .3 --floor .01 --json"
+    found = json.loads(run(line)[1])
+    budget = Budget(total=0.6, cap=0.3, floor=0.01, weights=(1.0, 1.0, 2.0, 2.0))
+    best = optimise_schedule(RELU, 4, budget, {"noise": 1.0, "signal": 0.5}, permutations=0)
+    assert found["rates"] == pytest.approx(best.schedule.rates, abs=1e-9)
+    assert np.dot(found["rates"], found["weights"]) == pytest.approx(0.6, abs=1e-12)
+    assert found["mix"] == {"noise": 1.0, "signal": 0.5}
+    assert found["objectives"]["mix"]["schedule"] == pytest.approx(
+        best.objectives["mix"].schedule, abs=1e-9
+    )
+    assert (found["mean"], found["total"], found["floor"]) == (None, 0.6, 0.01)
+    assert min(found["rates"]) >= 0.01
+    found = json.loads(run("--activation tanh --of field --objective exposure --json")[1])
+    assert found["of"] == "field"
+    assert found["mean_rate"] > 0.1
+    assert found["cap"] == 0.2
+    text = run("--activation tanh --of field --objective noise:1,signal:2 --floor .02")[1]
+    assert max(len(row) for row in text.splitlines()) <= 100
+    assert "mix goes from" in text
+
+
 def test_command_for_a_reader(run):
     _, out, _ = run("--objective signal")
     assert "signal goes from 1.844 (uniform) to 1.213" in out
@@ -275,6 +297,15 @@ def test_command_for_a_reader(run):
         ("--evaluate .2,.1 --depth 2", "leave --depth out"),
         ("--depth 2000", "at most 1000"),
         ("--objective speed", "invalid choice"),
+        ("--objective noise:1,signal", "with its weight"),
+        ("--objective noise:1,noise:2", "each objective once"),
+        ("--mean .1 --total .6", "not allowed with"),
+        ("--total 9 --cap .2", "nearest is the mean 0.2"),
+        ("--floor .2 --mean .1", "the nearest is the mean 0.2"),
+        ("--weights 1,0", "one positive number"),
+        ("--weights 1,2 --depth 3", "weighs 2 sites, not 3"),
+        ("--evaluate .2,.1 --floor 0", "leave --floor out"),
+        ("--evaluate .2,.1 --weights 1,2", "leave --weights out"),
         ("--activation softplus", "no critical point"),
         ("--save best.csv", "expected .json"),
         ("--eps0 0", "misalignment in"),

@@ -25,10 +25,10 @@ class Certificate:
 
     ``exact``: a global optimum by theory. ``proof``: why, or what else was shown.
     ``kkt_residual``: half of what a derivative at a site that could give exceeds one at a site that
-    could take by, over the median size of the derivatives at the uniform schedule (0 where
-    stationary). ``budget_violation``: of the mean, or of a bound. ``at_cap, at_floor, partial``:
-    sites. ``best_exchange``: relative gain of the best exchange of rate between two sites that was
-    tried.
+    could take by (0 where stationary), over their mean or the median size of the derivatives at the
+    uniform schedule, whichever is larger. ``budget_violation``: of the mean, or of a bound.
+    ``at_cap, at_floor, partial``: sites. ``best_exchange``: relative gain of the best exchange of
+    rate between two sites that was tried.
     """
 
     exact: bool
@@ -84,5 +84,6 @@ def _residual(
         return 0.0
     both = scene.gradients(objective, np.stack([x, np.full(x.size, scene.mean)]))
     slope, uniform = np.clip(both, -STEEPEST, STEEPEST) / budget.weights_at(x.size)
-    excess = max(0.0, float(slope[up].max() - slope[down].min()) / 2)
-    return excess / max(float(np.median(abs(uniform))), FLAT)
+    most, least = float(slope[up].max()), float(slope[down].min())
+    size = max(float(np.median(abs(uniform))), abs(most + least) / 2, FLAT)
+    return max(0.0, (most - least) / 2) / size
