@@ -173,6 +173,16 @@ def test_projection_is_the_nearest_schedule_of_the_budget():
         assert np.all((others - row) @ (point - row) < 1e-12)
 
 
+def test_projection_leaves_sites_off_that_are_off():
+    # noise of 1e-15 would hide what decays below it in an ordered network
+    budget, front = Budget(mean=0.1, cap=0.2), np.repeat([0.2, 0.0], 500)
+    assert np.array_equal(budget.project(front), front)
+    ordered = MeanField("relu", 1.1, 0.3)
+    found = optimise_schedule(ordered, 1000, budget, "noise", permutations=0)
+    assert found.schedule.rates == tuple(front)
+    assert found.objectives["noise"].schedule < 1e-100
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from depthscale.practice.schedules.recursion import Recursion, Sensitivity, Steps
+from depthscale.practice.schedules.recursion import Recursion
+from depthscale.practice.schedules.states import Sensitivity, Steps
 from depthscale.theory.gaussian import Array
 
 ROUNDING = 1e-28  # variance of equal numbers of order 1
