@@ -33,7 +33,8 @@ def main() -> None:
             rows.append(
                 {"activation": name, "objective": objective, "seconds": seconds, "required": 2,
                  "gain_over_uniform": best.gain, "budget_violation": certificate.budget_violation,
-                 "kkt_residual": certificate.kkt_residual, "exact": certificate.exact}
+                 "kkt_residual": certificate.kkt_residual, "exact": certificate.exact,
+                 "partial_sites": certificate.partial, "best_exchange": certificate.best_exchange}
             )  # fmt: skip
     save("schedules", rows)
 

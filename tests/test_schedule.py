@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import replace
 
@@ -125,81 +124,6 @@ def test_gradients_are_finite_differences(name, of):
             assert np.all(abs((up - down) / 2e-5 - (exact * along).sum(1)) < 3e-6 * size), objective
 
 
-# Optima ------------------------------------------------------------------------------------------
-
-
-def grid_of(depth: int) -> np.ndarray:
-    rows = (s for s in itertools.product(range(5), repeat=depth) if sum(s) == 2 * depth)
-    return np.array(list(rows)) * 0.05
-
-
-@pytest.mark.parametrize("objective", SENSE)
-@pytest.mark.parametrize("name", ["relu", "tanh"])
-def test_no_schedule_of_the_grid_is_better(name, objective):
-    for depth in range(1, 7):
-        scene = Landscape(NETWORKS[name], depth, 0.1, 0.2)
-        found = optimise_schedule(NETWORKS[name], depth, BUDGET, objective, permutations=5)
-        losses = scene.losses(objective, np.array([found.schedule.rates, *grid_of(depth)]))
-        assert losses[0] <= losses[1:].min() + 1e-12
-        assert found.certificate.kkt_residual < 1e-6
-        assert found.certificate.budget_violation < 1e-15
-
-
-def test_what_each_objective_picks():
-    front, back = tuple(FRONT), tuple(BACK)
-    picks = {"signal": back, "noise": front, "exposure": front, "xi": front, "reach": front}
-    for objective, rates in {**picks, "rank-flow": front}.items():
-        found = optimise_schedule(RELU, 6, BUDGET, objective, permutations=0)
-        assert found.schedule.rates == pytest.approx(rates, abs=1e-12), objective
-        assert found.helps
-        assert found.certificate.partial == 0
-    assert not optimise_schedule(RELU, 6, BUDGET, "gradient", permutations=0).helps
-
-
-def test_mix_and_function_of_the_user():
-    own = optimise_schedule(RELU, 5, BUDGET, lambda x: (x * np.arange(5)).sum(axis=1))
-    assert own.schedule.rates == pytest.approx((0.2, 0.2, 0.1, 0, 0), abs=1e-9)
-    assert own.objectives["user"].schedule == pytest.approx(0.4)
-    for weights, rates in (({"signal": 1, "noise": 1e-6}, BACK), ({"noise": 1.0}, FRONT)):
-        found = optimise_schedule(RELU, 6, BUDGET, weights, permutations=10)
-        assert found.schedule.rates == pytest.approx(rates, abs=1e-9)
-    with pytest.raises(InputError, match="gave shape"):
-        optimise_schedule(RELU, 5, BUDGET, lambda x: x)
-
-
-@pytest.mark.parametrize("objective", ["signal", "exposure"])
-def test_a_thousand_sites(objective):
-    found = optimise_schedule(RELU, 1000, BUDGET, objective)
-    assert found.certificate.budget_violation < 1e-9
-    one = found.objectives[objective]
-    sign = 1 if one.more_is_better else -1
-    assert sign * one.schedule >= sign * max(one.uniform, one.mirrored, key=lambda v: sign * v)
-    assert sign * one.schedule >= sign * one.best_random
-
-
-def test_a_budget_of_fields_is_met_by_the_fields():
-    found = optimise_schedule(TANH, 6, Budget(mean=0.1, cap=0.2, of="field"), "exposure")
-    rates = np.array([found.schedule.rates])
-    h = Recursion(TANH, 6, 0.5).follow(rates, (0.0,)).h[:, 0]
-    assert h == pytest.approx([0.2, 0.2, 0.2, 0, 0, 0], abs=1e-12)
-    assert rates.max() > 0.2
-
-
-def test_weighted_sites():
-    budget = Budget(total=0.6, cap=0.3, weights=(1.0, 2.0, 1.0, 4.0))
-    for objective in ("reach", "noise", "xi"):
-        found = optimise_schedule(RELU, 4, budget, objective, permutations=5)
-        assert budget.weights_at(4) @ found.schedule.rates == pytest.approx(0.6, abs=1e-12)
-        assert max(found.schedule.rates) <= 0.3
-
-
-@pytest.mark.parametrize("mean", [0.0, 0.2])
-def test_a_budget_of_one_schedule(mean):
-    found = optimise_schedule(RELU, 4, Budget(mean=mean, cap=0.2), "noise", permutations=3)
-    assert found.schedule.rates == (mean,) * 4
-    assert not found.helps
-
-
 def test_evaluation_of_a_given_schedule():
     found = evaluate_schedule(RELU, Schedule(FRONT))
     signal = found.objectives["signal"]
@@ -260,6 +184,16 @@ def test_projection_is_the_nearest_schedule_of_the_budget():
     assert max(budget.violation(row) for row in near) < 1e-15
     for point, row in zip(far, near, strict=True):  # obtuse to every other schedule
         assert np.all((others - row) @ (point - row) < 1e-12)
+
+
+def test_projection_leaves_sites_off_that_are_off():
+    # noise of 1e-15 would hide what decays below it in an ordered network
+    budget, front = Budget(mean=0.1, cap=0.2), np.repeat([0.2, 0.0], 500)
+    assert np.array_equal(budget.project(front), front)
+    ordered = MeanField("relu", 1.1, 0.3)
+    found = optimise_schedule(ordered, 1000, budget, "noise", permutations=0)
+    assert found.schedule.rates == tuple(front)
+    assert found.objectives["noise"].schedule < 1e-100
 
 
 @pytest.mark.parametrize(
@@ -350,6 +284,28 @@ def test_command_evaluates(run):
     assert "no noise" in found["reasons"]["objectives.snr"]
 
 
+def test_command_takes_budgets_and_mixes(run):
+    line = "--objective noise:1,signal:.5 --weights 1,1,2,2 --total .6 --cap .3 --floor .01 --json"
+    found = json.loads(run(line)[1])
+    budget = Budget(total=0.6, cap=0.3, floor=0.01, weights=(1.0, 1.0, 2.0, 2.0))
+    best = optimise_schedule(RELU, 4, budget, {"noise": 1.0, "signal": 0.5}, permutations=0)
+    assert found["rates"] == pytest.approx(best.schedule.rates, abs=1e-9)
+    assert np.dot(found["rates"], found["weights"]) == pytest.approx(0.6, abs=1e-12)
+    assert found["mix"] == {"noise": 1.0, "signal": 0.5}
+    assert found["objectives"]["mix"]["schedule"] == pytest.approx(
+        best.objectives["mix"].schedule, abs=1e-9
+    )
+    assert (found["mean"], found["total"], found["floor"]) == (None, 0.6, 0.01)
+    assert min(found["rates"]) >= 0.01
+    found = json.loads(run("--activation tanh --of field --objective exposure --json")[1])
+    assert found["of"] == "field"
+    assert found["mean_rate"] > 0.1
+    assert found["cap"] == 0.2
+    text = run("--activation tanh --of field --objective noise:1,signal:2 --floor .02")[1]
+    assert max(len(row) for row in text.splitlines()) <= 100
+    assert "mix goes from" in text
+
+
 def test_command_for_a_reader(run):
     _, out, _ = run("--objective signal")
     assert "signal goes from 1.844 (uniform) to 1.213" in out
@@ -368,6 +324,15 @@ def test_command_for_a_reader(run):
         ("--evaluate .2,.1 --depth 2", "leave --depth out"),
         ("--depth 2000", "at most 1000"),
         ("--objective speed", "invalid choice"),
+        ("--objective noise:1,signal", "with its weight"),
+        ("--objective noise:1,noise:2", "each objective once"),
+        ("--mean .1 --total .6", "not allowed with"),
+        ("--total 9 --cap .2", "nearest is the mean 0.2"),
+        ("--floor .2 --mean .1", "the nearest is the mean 0.2"),
+        ("--weights 1,0", "one positive number"),
+        ("--weights 1,2 --depth 3", "weighs 2 sites, not 3"),
+        ("--evaluate .2,.1 --floor 0", "leave --floor out"),
+        ("--evaluate .2,.1 --weights 1,2", "leave --weights out"),
         ("--activation softplus", "no critical point"),
         ("--save best.csv", "expected .json"),
         ("--eps0 0", "misalignment in"),

@@ -166,6 +166,8 @@ examples:
   depthscale schedule --activation relu --depth 6 --mean 0.1 --cap 0.2 --objective signal
   depthscale schedule --activation tanh --depth 100 --objective snr --save schedule.json
   depthscale schedule --evaluate 0.2,0.2,0.2,0,0,0 --json
+  depthscale schedule --objective noise:1,signal:0.5 --weights 1,1,2,2 --total 0.6 --cap 0.3
+  depthscale schedule --activation tanh --of field --mean 0.1 --floor 0.02
   depthscale schedule model.py:build --data digits --objective noise --apply-to schedule.json
 
 One dropout rate for each site, of a given mean, that is best for one objective; and what it is
@@ -474,11 +476,18 @@ def _schedule_parser(parser: argparse.ArgumentParser) -> None:
     add("--sigma-b", type=_number, help="bias scale (default: 0 for scale-free activations, else "
         "0.3162)")  # fmt: skip
     add("--depth", type=_positive, help="sites, at most 1000 (default 6)")
-    add(
-        "--mean", type=_number, help="mean probability dropped (default 0.1, or what the model has)"
-    )
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--mean", type=_number, help="mean probability dropped (default "
+        "0.1, or what the model has)")  # fmt: skip
+    budget.add_argument("--total", type=_number, help="or the sum over the sites")
     add("--cap", type=_number, help="largest at one site (default: twice the mean)")
-    add("--objective", choices=OBJECTIVES, help="what to choose for (default noise)")
+    add("--floor", type=_number, help="least at one site (default 0)")
+    add("--weights", type=_rate_list, metavar="W", help="what a site counts in the mean or total: "
+        "one number above 0 for each, separated by commas (default 1)")  # fmt: skip
+    add("--of", choices=("drop", "field"), help="what the budget counts: rates, or the dropout "
+        "fields p (1 - sigma_b^2/q) (default drop)")  # fmt: skip
+    add("--objective", type=_objective, metavar="NAME", help=f"what to choose for: "
+        f"{', '.join(OBJECTIVES)} (default noise), or a mix NAME:WEIGHT,... of them")  # fmt: skip
     add("--evaluate", type=_rate_list, metavar="RATES", help="instead, tell what these rates are "
         "worth: one for each site, separated by commas")  # fmt: skip
     add("--eps0", type=_misalignment, default=0.5, help="misalignment of the pair of snr, above 0 "
@@ -648,6 +657,27 @@ def _rate_list(text: str) -> list[float]:
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
+
+
+def _objective(text: str) -> str | dict[str, float]:
+    names = [part.split(":")[0].strip() for part in text.split(",")]
+    wrong = [name for name in names if name not in OBJECTIVES]
+    if wrong:
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {wrong[0]!r}; expected {', '.join(OBJECTIVES)}, or a mix such as"
+            " noise:1,signal:0.5"
+        )
+    if text == names[0]:
+        return text
+    mix = {}
+    for name, part in zip(names, text.split(","), strict=True):
+        if part.count(":") != 1 or name in mix:
+            raise argparse.ArgumentTypeError(
+                f"expected each objective once, with its weight, as in noise:1,signal:0.5; got"
+                f" {text!r}"
+            )
+        mix[name] = _number(part.split(":")[1])
+    return mix
 
 
 def _sizes(text: str) -> list[int]:

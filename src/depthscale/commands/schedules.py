@@ -22,53 +22,36 @@ if TYPE_CHECKING:
 
     from depthscale.practice.schedule import Budget
     from depthscale.practice.schedules.compare import Comparison, Evaluation
+    from depthscale.practice.schedules.optimise import Optimum
     from depthscale.theory.meanfield import MeanField
 
 MOST_SITES = 1000  # followed a thousand times over: some seconds
 BIAS = math.sqrt(0.1)  # of the paper's smooth networks
 DEPTH, MEAN = 6, 0.1
-OF_NUMBERS = ("activation", "sigma_w", "sigma_b", "depth", "evaluate", "save")
+OF_NUMBERS = ("activation", "sigma_w", "sigma_b", "depth", "total", "of", "evaluate", "save")
 OF_MODELS = ("data", "shape", "batch", "kinds", "across_kinds", "apply_to")
+OF_A_SEARCH = ("depth", "mean", "total", "cap", "floor", "weights", "of", "objective")
 
 
 def schedule(options: argparse.Namespace) -> int:
     """Print a schedule, every objective's value of it, and how good it is."""
-    from depthscale.practice.schedule import Schedule
-    from depthscale.practice.schedules.optimise import Optimum, evaluate_schedule, optimise_schedule
+    from depthscale.practice.schedules.optimise import Optimum
 
     if options.model is not None:
         from depthscale.commands.model_schedules import schedule_of_model
 
         _refuse(options, OF_NUMBERS, "is for a network on paper, and a model was given")
-        if options.mean is None and options.cap is not None:
-            raise InputError("--cap of a model goes with --mean; else each kind keeps its own mean")
-        return schedule_of_model(options, None if options.mean is None else _budget(options))
+        return schedule_of_model(options, _budget_of_model(options))
     _refuse(options, OF_MODELS, "needs a model: give package.module:callable or file.py")
     check_writable(options.save, (".json",))
-    depth = DEPTH if options.depth is None else options.depth
-    if options.evaluate is not None:
-        for name in ("depth", "mean", "cap", "objective"):
-            if getattr(options, name) is not None:
-                raise InputError(f"--evaluate takes a schedule as it is; leave --{name} out")
-        depth = len(options.evaluate)
-    if depth > MOST_SITES:
-        raise InputError(f"the schedule has {depth} sites; expected at most {MOST_SITES}")
     with working("Searching"):
-        found: Evaluation
-        if options.evaluate is not None:
-            given = Schedule(tuple(options.evaluate))
-            network = _network(options)
-            found = evaluate_schedule(network, given, options.eps0, seed=options.seed)
-        else:
-            budget, name = _budget(options), options.objective or "noise"
-            network = _network(options)
-            found = optimise_schedule(network, depth, budget, name, options.eps0, options.seed)
-    payload = _payload(network, found, options.eps0)
+        found = _given(options) if options.evaluate is not None else _best(options)
+    payload = _payload(_network(options), found, options.eps0)
     if isinstance(found, Optimum):
         payload |= {
             "objective": found.objective,
-            "mean": found.budget.mean,
-            "cap": found.budget.cap,
+            "mix": options.objective if isinstance(options.objective, dict) else None,
+            **_budget_row(found.budget),
             "gain": found.gain,
             "helps": found.helps,
             "certificate": found.certificate.to_dict(),
@@ -92,11 +75,70 @@ def _refuse(options: argparse.Namespace, names: tuple[str, ...], why: str) -> No
             raise InputError(f"--{name.replace('_', '-')} {why}")
 
 
-def _budget(options: argparse.Namespace) -> Budget:
+def _budget_of_model(options: argparse.Namespace) -> Budget | None:
+    """The budget of the options; None where every kind of site keeps its own mean."""
+    if options.mean is not None:
+        return budget_of(options)
+    why = "of a model goes with --mean; without, each kind of site keeps the mean that it has"
+    _refuse(options, ("cap", "floor", "weights"), why)
+    return None
+
+
+def _given(options: argparse.Namespace) -> Evaluation:
+    """What the rates that were given are worth."""
+    from depthscale.practice.schedule import Schedule
+    from depthscale.practice.schedules.optimise import evaluate_schedule
+
+    for name in OF_A_SEARCH:
+        if getattr(options, name) is not None:
+            raise InputError(f"--evaluate takes a schedule as it is; leave --{name} out")
+    _few(len(options.evaluate))
+    rates = Schedule(tuple(options.evaluate))
+    return evaluate_schedule(_network(options), rates, options.eps0, seed=options.seed)
+
+
+def _best(options: argparse.Namespace) -> Optimum:
+    """The best schedule for the objective and the budget of the options."""
+    from depthscale.practice.schedules.optimise import optimise_schedule
+
+    budget = budget_of(options)
+    weights = budget.weights
+    depth = options.depth or (len(weights) if weights else DEPTH)
+    _few(depth)
+    objective = options.objective or "noise"
+    return optimise_schedule(
+        _network(options), depth, budget, objective, options.eps0, options.seed
+    )
+
+
+def _few(depth: int) -> None:
+    if depth > MOST_SITES:
+        raise InputError(f"the schedule has {depth} sites; expected at most {MOST_SITES}")
+
+
+def budget_of(options: argparse.Namespace) -> Budget:
+    """The budget of ``--mean`` or ``--total``, ``--cap``, ``--floor``, ``--weights``, ``--of``.
+
+    The cap is twice the mean where it is left out.
+    """
     from depthscale.practice.schedule import Budget
 
-    mean = MEAN if options.mean is None else options.mean
-    return Budget(mean=mean, cap=min(2 * mean, 0.99) if options.cap is None else options.cap)
+    weights = None if options.weights is None else tuple(options.weights)
+    mean = MEAN if options.mean is None and options.total is None else options.mean
+    share = mean
+    if mean is None:
+        size = len(weights) if weights else options.depth or DEPTH
+        share = options.total / (sum(weights) if weights else size)
+    cap = min(2 * share, 0.99) if options.cap is None else options.cap
+    floor = 0.0 if options.floor is None else options.floor
+    return Budget(mean, options.total, cap, floor, options.of or "drop", weights)
+
+
+def _budget_row(budget: Budget) -> dict[str, Any]:
+    """The budget as it was given; a mean or a total, the other is None."""
+    weights = None if budget.weights is None else list(budget.weights)
+    row = {name: getattr(budget, name) for name in ("mean", "total", "cap", "floor", "of")}
+    return {**row, "weights": weights}
 
 
 def _network(options: argparse.Namespace) -> MeanField:

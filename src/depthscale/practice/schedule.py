@@ -283,7 +283,8 @@ class Budget:
             over = np.clip(x - w * middle, self.floor, self.cap) @ w > target
             low = np.where(over[..., None], middle, low)
             high = np.where(over[..., None], high, middle)
-        y = np.clip(x - w * high, self.floor, self.cap)
+        shift = np.where(abs(high) < 1e-14 * self.cap, 0.0, high)  # a site that is off stays off
+        y = np.clip(x - w * shift, self.floor, self.cap)
         free = (y > self.floor) & (y < self.cap)
         off = (target - y @ w)[..., None]
         share = w / np.maximum((free * w * w).sum(axis=-1, keepdims=True), 1e-300)

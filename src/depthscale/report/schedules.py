@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,12 @@ def render_schedule(payload: Mapping[str, Any]) -> str:
     )
     best = "objective" in payload
     head = f"Dropout schedule, best for {payload['objective']}" if best else "Dropout schedule"
-    lines = [f"{head}: {title}", "─" * WIDTH, str(Schedule(tuple(payload["rates"]))), ""]
+    lines = [
+        *textwrap.wrap(f"{head}: {title}", WIDTH),
+        "─" * WIDTH,
+        str(Schedule(tuple(payload["rates"]))),
+        "",
+    ]
     lines += _table(payload["objectives"])
     for name, reason in payload["reasons"].items():
         lines += wrap(f"{name.removeprefix('objectives.')}: ", clean(reason))
@@ -72,11 +78,10 @@ def _worth(payload: Mapping[str, Any]) -> list[str]:
         ]
         text += f"; worse than uniform: {', '.join(worse)}" if worse else "; nothing gets worse"
     lines = wrap(f"{'worth':<14}", text)
-    kind = "optimum by theory" if found["exact"] else "local optimum, from many starts"
     text = (
-        f"{kind}; KKT residual {found['kkt_residual']:.1e}, budget off by"
+        f"{found['proof']}; KKT residual {found['kkt_residual']:.1e}, budget off by"
         f" {found['budget_violation']:.1e}; {found['at_cap']} sites at the cap,"
-        f" {found['at_floor']} without, {found['partial']} between"
+        f" {found['at_floor']} at the floor, {found['partial']} between"
     )
     lines += wrap(f"{'certificate':<14}", text)
     advice = (

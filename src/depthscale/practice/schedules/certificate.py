@@ -15,7 +15,8 @@ from depthscale.theory.gaussian import Array
 
 Mask = NDArray[np.bool_]
 
-STATIONARY = 1e-3
+STATIONARY, SETTLED = 1e-3, 1e-9
+FLAT = 1e-10  # derivatives that are rounding
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,10 @@ class Certificate:
 
     ``exact``: a global optimum by theory. ``proof``: why, or what else was shown.
     ``kkt_residual``: half of what a derivative at a site that could give exceeds one at a site that
-    could take by, over the median size of the derivatives at the uniform schedule (0 where
-    stationary). ``budget_violation``: of the mean, or of a bound. ``at_cap, at_floor, partial``:
-    sites. ``best_exchange``: relative gain of the best exchange of rate between two sites that was
-    tried.
+    could take by (0 where stationary), over their mean or the median size of the derivatives at the
+    uniform schedule, whichever is larger. ``budget_violation``: of the mean, or of a bound.
+    ``at_cap, at_floor, partial``: sites. ``best_exchange``: relative gain of the best exchange of
+    rate between two sites that was tried.
     """
 
     exact: bool
@@ -58,7 +59,7 @@ def certify(
     residual = _residual(scene, budget, objective, x, up, down)
     return Certificate(
         bool(proof),
-        proof or _shown(residual, x.size),
+        proof or _shown(residual, best_exchange, x.size),
         residual,
         budget.violation(x),
         int((~down).sum()),
@@ -68,9 +69,14 @@ def certify(
     )
 
 
-def _shown(residual: float, depth: int) -> str:
+def _shown(residual: float, best_exchange: float, depth: int) -> str:
     if depth == 1:
         return "global: one site has one rate"
+    if residual < STATIONARY and best_exchange > SETTLED:
+        return (
+            "local: no small change helps; an exchange between two sites that gains"
+            f" {best_exchange:.1e} of the loss was left when the search stopped"
+        )
     if residual < STATIONARY:
         return "local: no small change helps, nor an exchange between two sites that was tried"
     return f"none: the search stopped at a KKT residual of {residual:.1e}, above {STATIONARY:g}"
@@ -83,5 +89,6 @@ def _residual(
         return 0.0
     both = scene.gradients(objective, np.stack([x, np.full(x.size, scene.mean)]))
     slope, uniform = np.clip(both, -STEEPEST, STEEPEST) / budget.weights_at(x.size)
-    excess = max(0.0, float(slope[up].max() - slope[down].min()) / 2)
-    return excess / max(float(np.median(abs(uniform))), 1e-12)
+    most, least = float(slope[up].max()), float(slope[down].min())
+    size = max(float(np.median(abs(uniform))), abs(most + least) / 2, FLAT)
+    return max(0.0, (most - least) / 2) / size

@@ -32,30 +32,20 @@ def known_optimum(scene: Landscape, budget: Budget, objective: Objective) -> tup
 
     Of an objective that has neither, the uniform schedule.
     """
-    weights = budget.weights_at(scene.depth)
     none = np.full(scene.depth, scene.mean), ""
     if not isinstance(objective, str):
         return none
     value = scene.linear(objective)
     if value is not None:
-        return filled_by(value / weights, scene, budget), LINEAR
+        return budget.maximise(value), LINEAR
     if objective == "xi":
         return saturated(scene, budget)
     if objective == "gradient":
-        x = budget.project(levelled(scene, budget))
+        x = none[0]
+        if scene.losses("gradient", x[None])[0] > 0:
+            x = budget.project(levelled(scene, budget))
         return x, LEVEL if scene.losses("gradient", x[None])[0] == 0 else ""
     return none
-
-
-def filled_by(worth: Array, scene: Landscape, budget: Budget) -> Array:
-    """Sites filled up to the cap in the order of what a unit of budget is worth there."""
-    weights = budget.weights_at(scene.depth)
-    x = np.full(scene.depth, budget.floor)
-    left = (scene.mean - budget.floor) * float(weights.sum())
-    for site in np.argsort(-worth, kind="stable"):
-        x[site] += min(budget.cap - budget.floor, max(left, 0.0) / weights[site])
-        left -= (x[site] - budget.floor) * weights[site]
-    return at_bounds(x, budget)
 
 
 def at_bounds(x: Array, budget: Budget) -> Array:
@@ -69,8 +59,8 @@ def saturated(scene: Landscape, budget: Budget) -> tuple[Array, str]:
     """The fewest saturated sites, from the front within each weight, and whether that is proven."""
     weights = budget.weights_at(scene.depth)
     if scene.mean >= budget.cap or scene.mean <= budget.floor or budget.weights is None:
-        return filled_by(-np.arange(scene.depth, dtype=float), scene, budget), CONCAVE
-    heavy = filled_by(weights - 1e-9 * np.arange(scene.depth), scene, budget)
+        return budget.maximise(-np.arange(scene.depth) * weights), CONCAVE
+    heavy = budget.maximise((weights - 1e-9 * np.arange(scene.depth)) * weights)
     held = (scene.mean - budget.floor) / (budget.cap - budget.floor) * float(weights.sum())
     kinds, counts = np.unique(weights, return_counts=True)
     order = np.argsort(counts, kind="stable")  # the most frequent weight last: it follows

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from depthscale.answers import InputError, Undefined
+from depthscale.theory.activation import Activation
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
 
@@ -63,7 +64,7 @@ class Layers:
                 f"{depth} sites are at {list(places)[:8]} of {len(networks)} layers; expected one"
                 " layer for each site, counted from 0 and in order"
             )
-        layers = tuple(replace(n, drop=0.0) for n in networks[: 1 if one else None])
+        layers = tuple(_undropped(n) for n in networks[: 1 if one else None])
         for layer in layers:
             _check(layer, layers[0])
         layers = layers * count if one else layers
@@ -82,7 +83,8 @@ class Layers:
     @property
     def alike(self) -> bool:
         """Whether all layers are one and the same."""
-        return all(n == self.networks[0] for n in self.networks)
+        same = all(np.all(a == a[0]) for a in (self.weight, self.bias, self.skip, self.path))
+        return bool(same)
 
     def start(self, q0: float | None) -> float:
         """Length of the inputs: as given, else what the first layer settles at without dropout."""
@@ -127,6 +129,19 @@ class Layers:
         return np.asarray(rows.T if len(self.sites) == len(self) else rows[list(self.sites)].T)
 
 
+def _undropped(layer: MeanField) -> MeanField:
+    """The layer without dropout; itself where it has none, since it remembers its moments."""
+    return replace(layer, drop=0.0) if layer.drop else layer
+
+
+def _same(one: Activation, other: Activation) -> bool:
+    """Whether two are one function: the same built-in one, or the same object of the user's."""
+    if one is other:
+        return True
+    built_in = one.evidence == other.evidence == {"all": "known"}
+    return one.name == other.name and (built_in or one.function is other.function)
+
+
 def _check(layer: MeanField, first: MeanField) -> None:
     if layer.masks not in MASKS:
         raise InputError(
@@ -137,7 +152,7 @@ def _check(layer: MeanField, first: MeanField) -> None:
         raise InputError(
             f"{layer.activation.name} has a cusp; expected a smooth or kinked activation"
         )
-    if layer.activation is not first.activation and layer.activation != first.activation:
+    if not _same(layer.activation, first.activation):
         raise InputError(
             f"layers have the activations {first.activation.name} and {layer.activation.name};"
             " expected one for all of them"

@@ -78,6 +78,7 @@ class Landscape:
 
     Examples
     --------
+    >>> from depthscale.theory.meanfield import MeanField
     >>> relu = Landscape(MeanField("relu", sigma_w=2**0.5), 6, mean=0.1, cap=0.2)
     >>> relu.values("noise", [[0.2, 0.2, 0.2, 0, 0, 0], [0.1] * 6]).round(6)
     array([0.233488, 0.334991])

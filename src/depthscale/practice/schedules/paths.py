@@ -8,11 +8,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from depthscale.practice.schedules.recursion import Recursion, Sensitivity, Steps
+from depthscale.practice.schedules.recursion import Recursion
+from depthscale.practice.schedules.states import Sensitivity, Steps
 from depthscale.theory.gaussian import Array
 
 ROUNDING = 1e-28  # variance of equal numbers of order 1
 CLOSE = 1e-5  # of a misalignment: smaller differences follow the slope and are not subtracted
+FAINT = 1e-60  # differences without any noise beside them that are about to underflow
 MET = 1e-11  # the same, below which the two paths have one slope
 
 
@@ -85,7 +87,7 @@ class Path:
     def _closing(self) -> tuple[Array, NDArray[np.int_], NDArray[np.bool_]]:
         """``e_l - eps_l``, where it is last subtracted, and which layers it follows slopes in."""
         gap = self.steps.eps[..., 1] - self._eps
-        close = gap < CLOSE * self._eps
+        close = gap < np.maximum(CLOSE * self._eps, FAINT)
         switch = np.where(close.any(axis=0), close.argmax(axis=0), len(gap) - 1)
         return gap, switch, np.arange(len(gap) - 1)[:, None] >= switch
 

@@ -17,91 +17,20 @@ Newton's method, a handful of evaluations of whole arrays with a bidiagonal syst
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from depthscale.practice.schedules.layers import Kind, Layers, Network
+from depthscale.practice.schedules.newton import Map, newton, scan
+from depthscale.practice.schedules.states import Scales, Sensitivity, Steps
 from depthscale.practice.schedules.tables import Table, summed
 from depthscale.theory.gaussian import Array
-
-__all__ = ["Kind", "Recursion", "Sensitivity", "Steps", "scan"]
-
-Map = Callable[[Array], tuple[Array, Array]]
-"""States before layers to those after, and the slopes."""
 
 TINY = 1e-5  # root of the misalignment below which a kink's infinite derivative is cut off
 CLOSED = 1e-13  # relative difference of two paths that counts as none
 AT_ONCE = 64  # schedules that are solved for all layers at once, from as many layers on
-NEWTON, LAST = 60, 1e-9  # iterations, and the relative step whose square is below rounding
 ROUGH = 1e-7  # of the terms that an approximate table leaves out
-
-
-@dataclass(frozen=True)
-class Steps:
-    """What many schedules do to pairs: ``D`` layers, ``N`` schedules, ``K`` starts.
-
-    ``x, h, drop`` and ``q`` have shape (D, N), ``q`` before each layer; ``eps`` has (D + 1, N, K).
-    """
-
-    x: Array
-    h: Array
-    drop: Array
-    q: Array
-    eps: Array
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """Derivatives of one layer's map and of its slope, at the states of ``Steps``.
-
-    ``eps_*`` and ``slope*`` have shape (D, N, K): those of ``eps'`` by ``h``, ``eps`` (the slope)
-    and ``q``, and of ``log slope`` by ``eps`` and ``q``; the others have (D, N).
-    """
-
-    eps_h: Array
-    slope: Array
-    eps_q: Array
-    log_slope_eps: Array
-    log_slope_q: Array
-    q_h: Array
-    q_q: Array
-    h_x: Array
-    h_q: Array
-
-
-@dataclass(frozen=True)
-class Scales:
-    """``clean`` and ``noisy`` of layers at lengths of shape (D, N), and derivatives by them."""
-
-    q: Array
-    clean: Array
-    noisy: Array
-    clean_q: Array
-    noisy_q: Array
-    slope_moment: Array
-    slope_moment_q: Array
-
-    @property
-    def rest(self) -> Array:
-        """What dropout leaves alone."""
-        return self.clean - self.noisy
-
-    def field(self, x: Array) -> Array:
-        """``h`` at rates ``x``."""
-        return np.asarray(x * self.noisy / (self.noisy + (1 - x) * self.rest))
-
-    def field_slopes(self, x: Array) -> tuple[Array, Array]:
-        """Derivatives of ``h`` by the rate and by ``q``."""
-        under = self.noisy + (1 - x) * self.rest
-        rest_q = self.clean_q - self.noisy_q
-        bend = self.noisy_q * self.rest - self.noisy * rest_q
-        return self.noisy * self.clean / under**2, x * (1 - x) * bend / under**2
-
-    def rate(self, h: Array) -> Array:
-        """The rate ``p`` that makes the field ``h``."""
-        return np.asarray(h * self.clean / (self.noisy + h * self.rest))
 
 
 class Recursion:
@@ -134,7 +63,7 @@ class Recursion:
     >>> from depthscale.theory.meanfield import MeanField
     >>> layers = [MeanField("tanh", sigma_w=w, sigma_b=0.3) for w in (1.2, 1.5, 1.3)]
     >>> Recursion(layers, 2, 0.5, sites=[0, 2]).follow([[0.1, 0.2]], (0.0,)).eps[:, 0, 0].round(4)
-    array([0.    , 0.0811, 0.0846, 0.2363])
+    array([0.    , 0.0824, 0.0773, 0.238 ])
     """
 
     def __init__(
@@ -233,7 +162,7 @@ class Recursion:
         paths: list[Array] = []
         for start in starts:
             begin = paths[0] if paths else self._guess(x, start)
-            path = _newton(lambda e: _one(layer, e), start, begin, 0.0, 1.0)
+            path = newton(lambda e: _one(layer, e), start, begin, 0.0, 1.0)
             if path is None:
                 return None
             paths.append(path)
@@ -262,7 +191,7 @@ class Recursion:
                 slope += on.clean / (1 - h) ** 2 * on.field_slopes(x)[1]
             return on.clean / (1 - h), slope
 
-        found = _newton(layer, self.q0, q, self.table.low, self.table.high)
+        found = newton(layer, self.q0, q, self.table.low, self.table.high)
         return None if found is None else found[:-1]
 
     # Slopes and factors --------------------------------------------------------------------------
@@ -336,43 +265,6 @@ class Recursion:
         return self.layers.gathered(by_h * on.h_x + d_x)
 
 
-def scan(factor: Array, source: Array, start: Array) -> Array:
-    """``y_0 = start``, ``y_(k+1) = factor_k y_k + source_k`` along the first axis, (n + 1, ...)."""
-    from scipy.linalg.lapack import dtbtrs
-
-    rows = np.concatenate([start[None], source])
-    right = np.ascontiguousarray(np.moveaxis(rows, 0, -1))
-    band = np.zeros((right.size, 2))
-    band[:, 0] = 1
-    # the last entry of each run stays 0, so that runs do not meet
-    band.reshape(*right.shape, 2)[..., :-1, 1] = -np.moveaxis(factor, 0, -1)
-    solved, _ = dtbtrs(band.T, right.reshape(-1, 1), uplo="L", overwrite_b=True)
-    return np.moveaxis(solved.reshape(right.shape), -1, 0)
-
-
 def _one(layer: Map, eps: Array) -> tuple[Array, Array]:
     value, slope = layer(eps[None])
     return value[0], slope[0]
-
-
-def _newton(
-    layer: Callable[[Array], tuple[Array, Array]],
-    start: float,
-    guess: Array,
-    low: float,
-    high: float,
-) -> Array | None:
-    """States (D + 1, N) that ``layer`` maps onto one another, from ``start`` on; or None."""
-    state = guess.copy()
-    state[0] = start
-    for _ in range(NEWTON):
-        value, slope = layer(state[:-1])
-        step = scan(slope, value - state[1:], np.zeros_like(state[0]))
-        moved = np.clip(state + step, low, high)
-        if not np.all(np.isfinite(moved)):
-            return None
-        size = abs(moved - state)
-        state = moved
-        if np.all(size <= LAST * state + 1e-300):
-            return state
-    return None

@@ -7,6 +7,8 @@ schedules sit in.
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
 from depthscale.practice.schedule import PROFILES, Budget, filled, profile
@@ -15,8 +17,10 @@ from depthscale.theory.gaussian import Array
 
 STEEPEST = 1e6  # derivatives beyond this (a kink's, at a rate of 0) are cut off
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.02, 0.003)
+FEW_SITES = 24  # all of whose pairs are tried
 DEEP = 200  # sites beyond which every step is dear
 AHEAD = (0, 1, 2, 3, 4, 5, 6, 8)  # sites in front of the evenly spread ones
+LEVELS = (1.0, 0.5, 0.25)  # their rate, of the cap
 STEPS, FEW_STEPS = 200, 60
 
 
@@ -50,24 +54,26 @@ def _starts(budget: Budget, depth: int, seed: int) -> Array:
     ends = np.stack([np.arange(depth), np.arange(depth)[::-1]], axis=1).ravel()[:depth]
     rows.append(budget.floor + filled(depth, mean - budget.floor, cap - budget.floor, ends))
     rows += [rng.permutation(block) for _ in range(8)]
-    for ahead in AHEAD:
-        even = _evenly(budget, depth, min(ahead, depth))
+    for level, ahead in product(LEVELS, AHEAD):
+        even = _evenly(budget, depth, min(ahead, depth), level)
         rows += [even, even[::-1]]
     # some of each, so that no start sits where a derivative is infinite
     return budget.project(np.array([*rows, *(0.9 * row + 0.1 * mean for row in rows[:13])]))
 
 
-def _evenly(budget: Budget, depth: int, ahead: int) -> Array:
-    """``ahead`` saturated sites in front, then as many as the mean asks for, evenly spread.
+def _evenly(budget: Budget, depth: int, ahead: int, level: float) -> Array:
+    """``ahead`` sites in front, then as many as the mean asks for, evenly spread, at one rate.
 
-    Where noise relaxes within some layers, this is what keeps it high throughout.
+    Where noise relaxes within some layers, this is what keeps it high throughout. ``level`` is the
+    rate's part of the way from the floor to the cap.
     """
-    density = (budget.mean_at(depth) - budget.floor) / max(budget.cap - budget.floor, 1e-300)
+    mean = budget.mean_at(depth) - budget.floor
+    rate = max(level * (budget.cap - budget.floor), mean)
+    density = mean / rate if rate > 0 else 0.0
     turns = np.diff(np.floor(np.arange(depth - ahead + 1) * density + 1e-9)) > 0
     chosen = np.concatenate([np.arange(ahead), ahead + np.flatnonzero(turns)])
     order = np.concatenate([chosen, np.setdiff1d(np.arange(depth), chosen)])
-    mean, level = budget.mean_at(depth) - budget.floor, budget.cap - budget.floor
-    return budget.floor + filled(depth, mean, level, order)
+    return budget.floor + filled(depth, mean, rate, order)
 
 
 def _descend(scene: Landscape, budget: Budget, objective: Objective, starts: Array) -> Array:
@@ -99,14 +105,17 @@ def _exchange(
 ) -> tuple[Array, float]:
     """Move rate between two sites while that helps; also the relative gain of the last best move.
 
-    All pairs of up to 24 sites, else those of the sites whose derivatives promise most.
+    All pairs of few sites, else those of the sites whose derivatives promise most, and neighbours.
     """
-    weights, few = budget.weights_at(scene.depth), scene.depth <= 24
+    weights, few = budget.weights_at(scene.depth), scene.depth <= FEW_SITES
     gain = 0.0
-    for _ in range(60 if few else 12 if scene.depth <= DEEP else 2):
+    for _ in range(60 if few else 20 if scene.depth <= DEEP else 2):
         moved = _moves(scene, budget, objective, x, weights)
         if not len(moved):
             return x, 0.0
+        if not few:
+            roughly = scene.rough().losses(objective, moved)
+            moved = moved[np.argsort(roughly, kind="stable")[:6]]
         losses = scene.losses(objective, np.concatenate([x[None], moved]))
         best = int(np.argmin(losses[1:]))
         gain = float((losses[0] - losses[1 + best]) / max(abs(float(losses[0])), 1e-12))
@@ -123,12 +132,16 @@ def _moves(
     give, take = (x - budget.floor) * weights, (budget.cap - x) * weights
     givers, takers = np.flatnonzero(give > 1e-15), np.flatnonzero(take > 1e-15)
     most = 24 if scene.depth <= DEEP else 8
-    if scene.depth > 24:
+    if scene.depth > FEW_SITES:
         slope = scene.gradients(objective, x[None])[0] / weights
         givers = givers[np.argsort(-slope[givers], kind="stable")[:most]]
         takers = takers[np.argsort(slope[takers], kind="stable")[:most]]
     i, j = (a.ravel() for a in np.meshgrid(givers, takers, indexing="ij"))
-    i, j = i[i != j], j[i != j]
+    if FEW_SITES < scene.depth <= DEEP:  # and all neighbours
+        ahead = np.arange(scene.depth - 1)
+        i, j = np.concatenate([i, ahead, ahead + 1]), np.concatenate([j, ahead + 1, ahead])
+    allowed = (i != j) & (give[i] > 1e-15) & (take[j] > 1e-15)
+    i, j = i[allowed], j[allowed]
     room = np.minimum(give[i], take[j])
     shares = SHARES if scene.depth <= DEEP else (1.0, 0.1)
     amounts = [share * room for share in shares]

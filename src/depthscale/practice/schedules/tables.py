@@ -8,6 +8,7 @@ infinitely differentiable at ``s = 0``, so that they take more nodes.)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +40,7 @@ class Table:
     high: float
 
     @classmethod
+    @lru_cache(maxsize=32)  # one network is asked about many objectives
     def of(cls, activation: Activation, low: float, high: float) -> Table:
         """Tabulate an activation between two lengths, at one of them where they are equal."""
         kernel, span = Kernel(activation), float(np.log(high / low))
