@@ -12,7 +12,7 @@ from typing import Any
 from _record import cpu_seconds, save
 from depthscale.practice.schedule import Budget
 from depthscale.practice.schedules.objectives import SENSE
-from depthscale.practice.schedules.optimise import optimise_schedule
+from depthscale.practice.schedules.optimise import optimise_network
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.meanfield import MeanField
 
@@ -27,7 +27,7 @@ def main() -> None:
             point = critical_point(name, sigma_b=math.sqrt(0.1))
             network = MeanField(name, sigma_w=point.sigma_w, sigma_b=math.sqrt(0.1))
         for objective in SENSE:
-            run = partial(optimise_schedule, network, DEPTH, BUDGET, objective)
+            run = partial(optimise_network, network, DEPTH, BUDGET, objective)
             best, seconds = run(), cpu_seconds(run, 2)
             certificate = best.certificate
             rows.append(

@@ -204,6 +204,16 @@ def test_the_model_is_left_as_it_was():
     assert [m.p for m in model.modules() if isinstance(m, nn.Dropout)] == [0.1] * 3
 
 
+def test_one_function_takes_networks_on_paper_and_models():
+    inputs, model = torch.randn(32, 128), mlp(3, 128)
+    by_model = optimise_schedule(model, inputs, objective="noise", seed=3)
+    assert by_model.to_dict() == schedule_model(model, inputs, objective="noise", seed=3).to_dict()
+    on_paper = optimise_schedule(MeanField("relu", sigma_w=2**0.5), 3, Budget(mean=0.1, cap=0.2))
+    assert on_paper.schedule.rates == by_model.schedule.rates
+    with pytest.raises(InputError, match="needs a budget"):
+        optimise_schedule(MeanField("relu", sigma_w=2**0.5), 3)
+
+
 def test_the_same_seed_gives_the_same_advice():
     inputs, model = torch.randn(32, 128), mlp(3, 128)
     first, second = (schedule_model(model, inputs, objective="snr", seed=3) for _ in range(2))
@@ -237,6 +247,7 @@ def test_nothing_dropped_is_an_answer_with_a_reason():
     ("change", "match"),
     [
         ({"objective": "best"}, "expected signal, noise, exposure, snr, xi"),
+        ({"objective": {"noise": 1.0, "signal": 1.0}}, "objective of a model is"),
         ({"kinds": ("head",)}, "expected some of attention"),
         ({"kinds": ("attention",)}, "no dropout site to schedule among mlp"),
         ({"budget": Budget(mean=0.1, of="field")}, "budget of fields"),

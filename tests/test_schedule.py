@@ -10,9 +10,10 @@ import pytest
 
 from depthscale import cli
 from depthscale.answers import InputError
+from depthscale.practice.optimise import optimise_schedule
 from depthscale.practice.schedule import PROFILES, Budget, Schedule, profile
 from depthscale.practice.schedules.objectives import SENSE, Landscape
-from depthscale.practice.schedules.optimise import evaluate_schedule, optimise_schedule
+from depthscale.practice.schedules.optimise import evaluate_schedule
 from depthscale.practice.schedules.recursion import Recursion
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.meanfield import MeanField

@@ -11,7 +11,7 @@ from depthscale.answers import InputError
 from depthscale.finite.ensemble import Ensemble, Pair
 from depthscale.practice.schedule import Budget, Schedule
 from depthscale.practice.schedules.objectives import SENSE, Landscape
-from depthscale.practice.schedules.optimise import evaluate_schedule, optimise_schedule
+from depthscale.practice.schedules.optimise import evaluate_schedule, optimise_network
 from depthscale.practice.schedules.recursion import Recursion
 from depthscale.theory.meanfield import MeanField, propagate
 
@@ -119,9 +119,7 @@ def test_optima_of_layers_that_differ():
     grid = grid[grid.sum(axis=1) == 10] * 0.04
     scene = Landscape(layers, 5, 0.08, 0.2, q0=1.3, sites=places)
     for objective in scene.names:
-        found = optimise_schedule(
-            layers, 5, budget, objective, permutations=5, q0=1.3, sites=places
-        )
+        found = optimise_network(layers, 5, budget, objective, permutations=5, q0=1.3, sites=places)
         losses = scene.losses(objective, np.array([found.schedule.rates, *grid]))
         assert losses[0] <= losses[1:].min() + 1e-12
         assert set(found.objectives) == set(scene.names)
@@ -140,7 +138,7 @@ def test_optima_of_layers_that_differ():
         (lambda: Recursion(CHAINS["tanh"], 12, 0.2, q0=-1.0), "expected a positive one"),
         (lambda: Landscape(CHAINS["tanh"], 12, 0.1, 0.2).values("xi", [[0.1] * 12]), "differ"),
         (
-            lambda: optimise_schedule(CHAINS["tanh"], 12, Budget(mean=0.1, cap=0.2), "reach"),
+            lambda: optimise_network(CHAINS["tanh"], 12, Budget(mean=0.1, cap=0.2), "reach"),
             "differ",
         ),
     ],

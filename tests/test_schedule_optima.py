@@ -11,7 +11,7 @@ from depthscale.answers import InputError
 from depthscale.practice.schedule import Budget, profile
 from depthscale.practice.schedules.exact import CONCAVE, LEVEL, LINEAR, known_optimum
 from depthscale.practice.schedules.objectives import SENSE, Landscape
-from depthscale.practice.schedules.optimise import optimise_schedule
+from depthscale.practice.schedules.optimise import optimise_network
 from depthscale.practice.schedules.recursion import Recursion
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.meanfield import MeanField
@@ -56,7 +56,7 @@ def test_no_schedule_of_the_grid_is_better(name, grid):
         scene = Landscape(network, depth, budget.mean, budget.cap)
         rows = grid_of(depth, budget, levels, mean)
         for objective in SENSE:
-            found = optimise_schedule(network, depth, budget, objective, permutations=0)
+            found = optimise_network(network, depth, budget, objective, permutations=0)
             losses = scene.losses(objective, np.array([found.schedule.rates, *rows]))
             assert losses[0] <= losses[1:].min() + ROUNDING, (depth, objective)
             assert found.certificate.kkt_residual < 1e-6
@@ -72,22 +72,22 @@ def test_what_each_objective_picks():
     front, back = tuple(FRONT), tuple(BACK)
     picks = {"signal": back, "noise": front, "exposure": front, "xi": front, "reach": front}
     for objective, rates in {**picks, "rank-flow": front}.items():
-        found = optimise_schedule(RELU, 6, BUDGET, objective, permutations=0)
+        found = optimise_network(RELU, 6, BUDGET, objective, permutations=0)
         assert found.schedule.rates == pytest.approx(rates, abs=1e-12), objective
         assert found.helps
         assert found.certificate.partial == 0
-    assert not optimise_schedule(RELU, 6, BUDGET, "gradient", permutations=0).helps
+    assert not optimise_network(RELU, 6, BUDGET, "gradient", permutations=0).helps
 
 
 def test_mix_and_function_of_the_user():
-    own = optimise_schedule(RELU, 5, BUDGET, lambda x: (x * np.arange(5)).sum(axis=1))
+    own = optimise_network(RELU, 5, BUDGET, lambda x: (x * np.arange(5)).sum(axis=1))
     assert own.schedule.rates == pytest.approx((0.2, 0.2, 0.1, 0, 0), abs=1e-9)
     assert own.objectives["user"].schedule == pytest.approx(0.4)
     for weights, rates in (({"signal": 1, "noise": 1e-6}, BACK), ({"noise": 1.0}, FRONT)):
-        found = optimise_schedule(RELU, 6, BUDGET, weights, permutations=10)
+        found = optimise_network(RELU, 6, BUDGET, weights, permutations=10)
         assert found.schedule.rates == pytest.approx(rates, abs=1e-9)
     with pytest.raises(InputError, match="gave shape"):
-        optimise_schedule(RELU, 5, BUDGET, lambda x: x)
+        optimise_network(RELU, 5, BUDGET, lambda x: x)
 
 
 # A thousand sites --------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def test_mix_and_function_of_the_user():
 @pytest.mark.parametrize("objective", ["signal", "noise", "exposure", "snr", "gradient"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_thousand_sites(name, objective):
-    found = optimise_schedule(NETWORKS[name], 1000, BUDGET, objective)
+    found = optimise_network(NETWORKS[name], 1000, BUDGET, objective)
     assert found.certificate.budget_violation < 1e-14
     assert found.certificate.kkt_residual < 1e-6
     assert found.certificate.proof.startswith("global" if objective == "gradient" else "local")
@@ -108,7 +108,7 @@ def test_a_thousand_sites(name, objective):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_exposure_drops_at_every_other_site(name):
     # noise relaxes within some sites: a block in front to raise it, none where it has no time left
-    rates = optimise_schedule(NETWORKS[name], 400, BUDGET, "exposure", permutations=0).schedule
+    rates = optimise_network(NETWORKS[name], 400, BUDGET, "exposure", permutations=0).schedule
     sites = np.array(rates.rates)
     assert np.array_equal(sites[20:380:2], sites[20:380:2] * 0 + sites[20])
     assert sites[20] + sites[21] == pytest.approx(0.2)
@@ -132,7 +132,7 @@ def test_rates_that_level_the_gradient(name):
         assert np.ptp(x) > 1e-3
         assert budget.violation(x) < 1e-15
     # a cap that is in the way: no proof, and the search takes over
-    tight = optimise_schedule(NETWORKS[name], 6, Budget(mean=0.1, cap=0.1001), "gradient")
+    tight = optimise_network(NETWORKS[name], 6, Budget(mean=0.1, cap=0.1001), "gradient")
     assert tight.certificate.kkt_residual < 1e-6
 
 
@@ -140,7 +140,7 @@ def test_rates_that_level_the_gradient(name):
 
 
 def test_a_budget_of_fields_is_met_by_the_fields():
-    found = optimise_schedule(TANH, 6, Budget(mean=0.1, cap=0.2, of="field"), "exposure")
+    found = optimise_network(TANH, 6, Budget(mean=0.1, cap=0.2, of="field"), "exposure")
     rates = np.array([found.schedule.rates])
     h = Recursion(TANH, 6, 0.5).follow(rates, (0.0,)).h[:, 0]
     assert h == pytest.approx([0.2, 0.2, 0.2, 0, 0, 0], abs=1e-12)
@@ -149,7 +149,7 @@ def test_a_budget_of_fields_is_met_by_the_fields():
 
 @pytest.mark.parametrize("mean", [0.0, 0.2])
 def test_a_budget_of_one_schedule(mean):
-    found = optimise_schedule(RELU, 4, Budget(mean=mean, cap=0.2), "noise", permutations=3)
+    found = optimise_network(RELU, 4, Budget(mean=mean, cap=0.2), "noise", permutations=3)
     assert found.schedule.rates == (mean,) * 4
     assert not found.helps
 
@@ -178,7 +178,7 @@ def test_sites_of_unequal_weight(trial):
     scene = Landscape(network, depth, mean, 0.3)
     rivals = np.vstack([extreme_points(budget, depth), budget.project(rng.random((200, depth)))])
     for objective in SENSE:
-        found = optimise_schedule(network, depth, budget, objective, permutations=100)
+        found = optimise_network(network, depth, budget, objective, permutations=100)
         losses = scene.losses(objective, np.array([found.schedule.rates, *rivals]))
         assert losses[0] <= losses[1:].min() + ROUNDING, objective
         assert found.certificate.budget_violation < 1e-14
@@ -192,7 +192,7 @@ def test_sites_of_unequal_weight(trial):
 
 def test_weights_that_are_too_many_to_enumerate():
     weights = tuple(np.random.default_rng(0).uniform(0.5, 3, 40))
-    found = optimise_schedule(RELU, 40, Budget(mean=0.1, cap=0.2, weights=weights), "xi")
+    found = optimise_network(RELU, 40, Budget(mean=0.1, cap=0.2, weights=weights), "xi")
     certificate = found.certificate
     assert not certificate.exact
     assert certificate.partial <= 1
@@ -207,7 +207,7 @@ def test_weights_that_are_too_many_to_enumerate():
 def test_three_kinds_of_sites_in_a_deep_network():
     weights = (1.0, 3.0, 4.0) * 100
     budget = Budget(total=60.0, cap=0.2, weights=weights)
-    found = optimise_schedule(RELU, 300, budget, "xi", permutations=20)
+    found = optimise_network(RELU, 300, budget, "xi", permutations=20)
     assert found.certificate.proof == CONCAVE
     # 60 of 0.2 x 4 a site: 75 of the heaviest, and no partial one
     assert found.schedule.rates == tuple(0.2 if k % 3 == 2 and k < 225 else 0.0 for k in range(300))

@@ -14,19 +14,16 @@ if TYPE_CHECKING:
     from depthscale.finite.pairs import PairEnsemble, sample_pairs
     from depthscale.finite.sampled import Sampled
     from depthscale.practice.audit import Audit, NotTrainable, audit
+    from depthscale.practice.dropping.advise import ModelSchedule
     from depthscale.practice.dropping.apply import AppliedSchedule, apply_schedule
     from depthscale.practice.dropping.callbacks import lightning_callback, trainer_callback
     from depthscale.practice.dropping.insert import InsertedSites, insert_sites
     from depthscale.practice.dropping.over_time import DropoutScheduler, time_profile
     from depthscale.practice.dropping.sites import DropoutSite, dropout_sites
     from depthscale.practice.initialisation import InitReport, critical_init_
+    from depthscale.practice.optimise import optimise_schedule
     from depthscale.practice.schedule import Budget, Schedule
-    from depthscale.practice.schedules.optimise import (
-        Evaluation,
-        Optimum,
-        evaluate_schedule,
-        optimise_schedule,
-    )
+    from depthscale.practice.schedules.optimise import Evaluation, Optimum, evaluate_schedule
     from depthscale.theory.activation import Activation, Kink, activation
     from depthscale.theory.criticality import (
         CriticalPoint,
@@ -70,6 +67,7 @@ __all__ = [
     "Law",
     "LinearMoments",
     "MeanField",
+    "ModelSchedule",
     "Noise",
     "NotTrainable",
     "Optimum",
@@ -117,18 +115,15 @@ _ROOMS = {
     "finite.pairs": ("PairEnsemble", "sample_pairs"),
     "finite.sampled": ("Sampled",),
     "practice.audit": ("Audit", "NotTrainable", "audit"),
+    "practice.dropping.advise": ("ModelSchedule",),
     "practice.dropping.apply": ("AppliedSchedule", "apply_schedule"),
     "practice.dropping.callbacks": ("lightning_callback", "trainer_callback"),
     "practice.dropping.insert": ("InsertedSites", "insert_sites"),
     "practice.dropping.over_time": ("DropoutScheduler", "time_profile"),
     "practice.dropping.sites": ("DropoutSite", "dropout_sites"),
     "practice.initialisation": ("InitReport", "critical_init_"),
-    "practice.schedules.optimise": (
-        "Evaluation",
-        "Optimum",
-        "evaluate_schedule",
-        "optimise_schedule",
-    ),
+    "practice.optimise": ("optimise_schedule",),
+    "practice.schedules.optimise": ("Evaluation", "Optimum", "evaluate_schedule"),
     "practice.schedule": ("Budget", "Schedule"),
     "theory.activation": ("Activation", "Kink", "activation"),
     "theory.universal.alignment": ("Alignment",),

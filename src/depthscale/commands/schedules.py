@@ -99,16 +99,14 @@ def _given(options: argparse.Namespace) -> Evaluation:
 
 def _best(options: argparse.Namespace) -> Optimum:
     """The best schedule for the objective and the budget of the options."""
-    from depthscale.practice.schedules.optimise import optimise_schedule
+    from depthscale.practice.schedules.optimise import optimise_network
 
     budget = budget_of(options)
     weights = budget.weights
     depth = options.depth or (len(weights) if weights else DEPTH)
     _few(depth)
     objective = options.objective or "noise"
-    return optimise_schedule(
-        _network(options), depth, budget, objective, options.eps0, options.seed
-    )
+    return optimise_network(_network(options), depth, budget, objective, options.eps0, options.seed)
 
 
 def _few(depth: int) -> None:

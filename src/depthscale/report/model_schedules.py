@@ -26,7 +26,7 @@ def render_model_schedule(payload: Mapping[str, Any], path: Path | None = None) 
     for site in payload["left"]:
         reason = clean(site["reason"]) or f"of kind {site['kind']}"
         lines += wrap("left as it is: ", f"{clean(site['name'])}, {reason}")
-    lines += ["", *_predicted(payload["objectives"]), "", *_observed(payload["observed"]), ""]
+    lines += ["", *_predicted(payload), "", *_observed(payload["observed"]), ""]
     return "\n".join([*lines, *_worth(payload), "", *_use(payload, path)])
 
 
@@ -43,14 +43,17 @@ def _sites(sites: list[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _predicted(objectives: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _predicted(payload: Mapping[str, Any]) -> list[str]:
+    meanings = MEANINGS
+    if payload["basis"].startswith("measured"):
+        meanings = MEANINGS | {"signal": "difference of the inputs lost, log"}
     arms = ("schedule", "uniform", "mirrored", "best_random")
     form = "{:<10}{:<6}" + "{:>12}" * len(arms) + "  {}"
     lines = [form.format("predicted", "", "this one", "uniform", "mirrored", "best random", "")]
-    for name, row in objectives.items():
+    for name, row in payload["objectives"].items():
         better = "more" if row["more_is_better"] else "less"
         cells = [plain_number(row[arm], 4) for arm in arms]
-        lines.append(form.format(name, better, *cells, MEANINGS[name]))
+        lines.append(form.format(name, better, *cells, meanings[name]))
     return [line.rstrip() for line in lines]
 
 

@@ -22,7 +22,7 @@ from depthscale.practice.dropping.response import (
 from depthscale.practice.dropping.sites import DropoutSite, dropout_sites
 from depthscale.practice.schedule import Budget, Schedule
 from depthscale.practice.schedules.objectives import SENSE
-from depthscale.practice.schedules.optimise import Optimum, optimise_schedule
+from depthscale.practice.schedules.optimise import Optimum, optimise_network
 from depthscale.theory.gaussian import Array
 
 CHECKS, STUDENT = 8, 2.3646
@@ -149,7 +149,7 @@ def schedule_model(
     """Choose the rates of a model's dropout sites for one objective, and measure what they do.
 
     Where the sites lie in one plain chain of layers, the rates are the optimum of its exact
-    recursion at infinite width, for every objective of ``optimise_schedule``. Elsewhere they are
+    recursion at infinite width, for every objective of ``optimise_network``. Elsewhere they are
     that of the measured response of the single sites, for those of ``MEASURED``. The model runs in
     train mode, at the weights that it has, and is left as it was.
 
@@ -174,8 +174,8 @@ def schedule_model(
         A model without sites to schedule, an objective that neither engine has, a budget in fields
         or of another number of sites, and what ``measure`` refuses.
     """
-    if objective not in SENSE:
-        raise InputError(f"objective is {objective!r}; expected {', '.join(SENSE)}")
+    if not isinstance(objective, str) or objective not in SENSE:
+        raise InputError(f"objective of a model is {objective!r}; expected {', '.join(SENSE)}")
     found, sites = _sites(model, inputs, kinds)
     budgets = site_budgets(sites, budget, across_kinds)
     observer = Observer(model, inputs, sites)
@@ -248,10 +248,10 @@ def _by_recursion(chain: SiteChain, budget: Budget, objective: str, seed: int) -
     layers = [k for k, site in enumerate(chain.site) if site is not None]
     best: Optimum
     if objective in OF_EQUAL_LAYERS:
-        best = optimise_schedule(chain.median, len(layers), budget, objective, chain.eps0, seed)
+        best = optimise_network(chain.median, len(layers), budget, objective, chain.eps0, seed)
         basis = "the paper's surrogate for equal layers, of the median one of its chain"
     else:
-        best = optimise_schedule(
+        best = optimise_network(
             *(chain.fields, len(layers), budget, objective, chain.eps0, seed),
             q0=chain.q0,
             sites=layers,

@@ -21,7 +21,7 @@ from depthscale.practice.schedules.objectives import Landscape, Objective, check
 from depthscale.practice.schedules.search import search
 from depthscale.theory.gaussian import Array
 
-__all__ = ["Evaluation", "Optimum", "evaluate_schedule", "optimise_schedule"]
+__all__ = ["Evaluation", "Optimum", "evaluate_schedule", "optimise_network"]
 
 ROUNDING = 1e-9  # relative gain that counts as none
 
@@ -75,7 +75,7 @@ def evaluate_schedule(
     return Evaluation(schedule, compare(scene, x, permutations=permutations, seed=seed))
 
 
-def optimise_schedule(
+def optimise_network(
     network: Network,
     depth: int,
     budget: Budget,
@@ -116,7 +116,7 @@ def optimise_schedule(
     --------
     >>> from depthscale.theory.meanfield import MeanField
     >>> relu = MeanField("relu", sigma_w=2**0.5)
-    >>> optimise_schedule(relu, 6, Budget(mean=0.1, cap=0.2), "signal").schedule.rates
+    >>> optimise_network(relu, 6, Budget(mean=0.1, cap=0.2), "signal").schedule.rates
     (0.0, 0.0, 0.0, 0.2, 0.2, 0.2)
     """
     for name in [objective] if isinstance(objective, str) else _names(objective):

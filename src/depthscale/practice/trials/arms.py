@@ -11,7 +11,7 @@ import numpy as np
 from depthscale.answers import InputError
 from depthscale.practice.schedule import Budget, Schedule, filled, profile
 from depthscale.practice.schedules.objectives import SENSE
-from depthscale.practice.schedules.optimise import optimise_schedule
+from depthscale.practice.schedules.optimise import optimise_network
 from depthscale.theory.meanfield import MeanField
 
 PROFILES = (
@@ -62,7 +62,7 @@ def all_arms(depth: int, mean: float, network: MeanField | None = None) -> tuple
     """No dropout, uniform doses, every profile and its mirror, and the best of every objective.
 
     ``step 2x`` is the step of twice the mean: the rival of a uniform dose of twice the mean at
-    that dose. With ``network``, the schedules that ``optimise_schedule`` finds best for it join in,
+    that dose. With ``network``, the schedules that ``optimise_network`` finds best for it join in,
     of the same mean and at most twice as much at a site; arms of the same rates are merged.
 
     Raises
@@ -123,7 +123,7 @@ def optima(depth: int, mean: float, network: MeanField) -> list[Arm]:
     budget = Budget(mean=mean, cap=2 * mean)
     found = []
     for objective in SENSE:
-        best = optimise_schedule(network, depth, budget, objective, permutations=0)
+        best = optimise_network(network, depth, budget, objective, permutations=0)
         found.append(Arm((f"best for {objective}",), _clean(best.schedule)))
     return found
 
