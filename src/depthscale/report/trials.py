@@ -51,10 +51,10 @@ def render_trial(results: Results, differences: Sequence[Difference]) -> str:
     for cell in trial.cells:
         lines += ["", *_table(results, cell.name, [d for d in differences if d.cell == cell.name])]
     text = (
-        f"brackets: {100 * LEVEL:.0f} % intervals over seeds of the difference within a seed (bootstrap,"
-        f" BCa), not widened for their number; *: p < 0.05 by Wilcoxon's signed ranks and Holm's"
-        f" rule over the family of {len(differences)} comparisons (arms, both moments, baselines,"
-        f" {', '.join(METRICS)}). The selected epoch is that of the least validation cross-entropy"
+        f"brackets: {100 * LEVEL:.0f} % intervals over seeds of the difference within a seed"
+        " (bootstrap, BCa), not widened for their number; *: p < 0.05 by Wilcoxon's signed ranks"
+        f" and Holm's rule over the family of {len(differences)} comparisons (arms, both moments,"
+        f" baselines, {', '.join(METRICS)}). The selected epoch is that of the least validation cross-entropy"
     ).replace("_", " ")
     return "\n".join([*lines, "", *wrap(f"{'note':<6}", text)])
 

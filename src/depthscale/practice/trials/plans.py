@@ -112,10 +112,10 @@ def _cell(
     name: str, network: str, sizes: dict[str, Any], mean: float, names: Sequence[str] | None
 ) -> Cell:
     depth = sizes["depth"] if "depth" in sizes else sum(sizes["blocks"])
-    theory = None
     if network == "mlp":
         sizes = PAPER_MLP | sizes
-        theory = mean_field(sizes)
+    sought = names is None or any(name.startswith("best for") for name in names)
+    theory = mean_field(sizes) if network == "mlp" and sought else None
     arms = all_arms(depth, mean, theory)
     if network == "mlp":
         arms = merged([*arms, *sliding_arms(depth, 2 * mean, depth // 2)])
