@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,8 @@ def render_trial(results: Results, differences: Sequence[Difference]) -> str:
         f"brackets: {100 * LEVEL:.0f} % intervals over seeds of the difference within a seed"
         " (bootstrap, BCa), not widened for their number; *: p < 0.05 by Wilcoxon's signed ranks"
         f" and Holm's rule over the family of {len(differences)} comparisons (arms, both moments,"
-        f" baselines, {', '.join(METRICS)}). The selected epoch is that of the least validation cross-entropy"
+        f" baselines, {', '.join(METRICS)}). The selected epoch is that of the least validation"
+        " cross-entropy"
     ).replace("_", " ")
     return "\n".join([*lines, "", *wrap(f"{'note':<6}", text)])
 
@@ -215,3 +216,29 @@ def _swept(
     x = np.arange(len(cells)) + 0.13 * (index - (len(SWEPT) - 1) / 2)
     how = {"linestyle": "", "capsize": 2, "label": arm, **look(index)}
     axes.errorbar(x, value, yerr=[value - low, high - value], **how)
+
+
+def plot_ranking(
+    rankings: Mapping[str, Mapping[str, tuple[float, float, float]]], target: Target = None
+) -> Figure:
+    """How well each objective ranks schedules: value and ends of an interval, at both moments."""
+    names = list(rankings["final"])
+    order = sorted(names, key=lambda name: rankings["final"][name][0])
+    with style():
+        figure = page((5.4, 3.0))
+        axes = figure.subplots()
+        axes.axvline(0, color="black", linewidth=0.8)
+        for k, (moment, found) in enumerate(rankings.items()):
+            for place, name in enumerate(order):
+                value, low, high = found[name]
+                at = place + 0.12 * (1 - 2 * k)
+                axes.plot([low, high], [at, at], color=COLOURS[k], linewidth=1.6)
+                words = f"{'last' if moment == 'final' else moment} epoch"
+                how: dict[str, Any] = {"linestyle": "", **look(k)}
+                axes.plot(value, at, label=words if place == 0 else None, **how)
+        axes.set_yticks(range(len(order)), order)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlim(-1.05, 1.05)
+        axes.set_xlabel("rank correlation with test loss (1: right order)")
+        figure.legend(loc="outside lower center", ncols=2)
+        return finish(figure, target)

@@ -79,7 +79,7 @@ def plan(
     Example:
         >>> trial = plan(size="paper")
         >>> trial.epochs, len(trial.cells[0].arms)
-        (75, 16)
+        (75, 17)
     """
     if network not in NETWORKS or network not in SIZES:
         raise InputError(f"unknown network {network!r}; expected one of {', '.join(SIZES)}")
