@@ -531,7 +531,9 @@ class TestComparison:
     def test_figures(self, trained, tmp_path):
         results, _ = trained
         plot_arms(results, "mlp", compare(results), tmp_path / "arms.svg")
-        assert "best dose" not in (tmp_path / "arms.svg").read_text()
+        drawn = (tmp_path / "arms.svg").read_text()
+        assert "dashed: best dose, " in drawn
+        assert "after Holm" in drawn
         runs = {}
         plain = some_arms(2, 0.2, ("none", "uniform", "uniform 2x", "step", "step-late"))
         blocks = merged([*plain, *sliding_arms(2, 0.4, 1)])

@@ -195,8 +195,8 @@ named profile and its mirror, one random permutation for each seed, for the MLP 
 finds best for each objective, and a block that slides from the input to the output. Within a seed
 all share weights, examples and order of batches; dropout noise is drawn for each by itself.
 Prints cross-entropies with paired intervals and p-values, at the last epoch and at the one that a
-validation part selects; test examples decide nothing. What schedule helps the most may be another
-dose: mind "uniform 2x".
+validation part selects; test examples decide nothing. Mind the uniform rates of other doses: the
+best of them is the control that matters.
 The file has a line for each run as soon as it ends; the same command goes on where it was stopped.
 
 """

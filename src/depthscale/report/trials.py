@@ -109,7 +109,7 @@ def plot_arms(results: Results, cell: str, differences: Sequence[Difference],
         arms = results.trial.cell(cell).arms
         loss = {a.name: results.values(cell, a.name, "cross_entropy").mean() for a in arms}
         order = sorted((a.name for a in arms if a.name != "uniform"), key=lambda a: -loss[a])
-        figure = page((9.6, 1.1 + 0.24 * len(order)))
+        figure = page((9.6, 1.4 + 0.24 * len(order)))
         panels = figure.subplots(1, len(TITLES), sharey=True)
         for axes, ((metric, moment), title) in zip(panels, TITLES.items(), strict=True):
             mine = {
@@ -120,11 +120,15 @@ def plot_arms(results: Results, cell: str, differences: Sequence[Difference],
             _forest(axes, [mine[name] for name in order])
             dose = best_dose(results, cell, moment)
             at = 0.0 if dose == "uniform" else 100 * _effect(mine[dose])[0]
-            axes.axvline(at, color=GUIDE, linestyle="--", linewidth=1, label=f"best dose: {dose}")
+            axes.axvline(at, color=GUIDE, linestyle="--", linewidth=1)
             axes.set_title(title)
             unit = "points" if metric == "accuracy" else "%"
-            axes.set_xlabel(f"over uniform ({unit})\ndashed: {dose}")
+            axes.set_xlabel(f"over uniform ({unit})\ndashed: best dose, {dose}")
         panels[0].set_yticks(range(len(order)), [clean(name) for name in order])
+        for face, words in (("black", "p < 0.05 after Holm's rule"), ("white", "not so")):
+            how: dict[str, Any] = {"linestyle": "", "color": "black", "markersize": 5}
+            panels[0].plot([], [], "o", markerfacecolor=face, label=words, **how)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return finish(figure, target)
 
 
@@ -163,6 +167,7 @@ def plot_places(results: Results, cell: str, target: Target = None) -> Figure:
                 axes.axhline(level, color=GUIDE, linestyle=dashes, linewidth=1, label=name)
             axes.set_title(TITLES["cross_entropy", moment])
             axes.set_xticks(first, [_span(trial.arm(name).rates) for name in places])
+            axes.set_xlim(0.8, len(places) + 0.2)
             axes.set_xlabel("layers with dropout")
         panels[0].set_ylabel("cross-entropy (nats)")
         handles, names = panels[0].get_legend_handles_labels()
@@ -186,7 +191,9 @@ def plot_sweeps(sweeps: dict[str, Results], target: Target = None) -> Figure:
     with style():
         figure = page((9.6, 4.8))
         widths = [len(results.trial.cells) for results in sweeps.values()]
-        grid = figure.subplots(2, len(sweeps), squeeze=False, width_ratios=widths, sharex="col")
+        grid = figure.subplots(
+            2, len(sweeps), squeeze=False, width_ratios=widths, sharex="col", sharey="row"
+        )
         for column, (name, results) in zip(grid.T, sweeps.items(), strict=True):
             names = [cell.name for cell in results.trial.cells]
             for axes, moment in zip(column, ("final", "selected"), strict=True):
@@ -197,8 +204,8 @@ def plot_sweeps(sweeps: dict[str, Results], target: Target = None) -> Figure:
             labels = [clean(cell.removeprefix(f"{name} ").removeprefix("mean ")) for cell in names]
             column[1].set_xticks(range(len(names)), labels)
             column[1].set_xlabel("mean rate" if name == "budget" else name)
-        grid[0, 0].set_ylabel("last epoch:\ncross-entropy over uniform (%)")
-        grid[1, 0].set_ylabel("selected epoch:\ncross-entropy over uniform (%)")
+        grid[0, 0].set_ylabel("cross-entropy over uniform (%),\nlast epoch")
+        grid[1, 0].set_ylabel("cross-entropy over uniform (%),\nselected epoch")
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(SWEPT))
         return finish(figure, target)

@@ -152,7 +152,8 @@ def _activation(sizes: dict[str, Any], mean: float) -> tuple[Cell, ...]:
         "gelu": critical_point("gelu", q=4.0),
     }
     for name, point in points.items():
-        drawn = {"sigma_w": float(point.sigma_w), "sigma_b": float(point.sigma_b)}
+        # to six digits, so that settings are the same on every machine
+        drawn = {key: round(float(getattr(point, key)), 6) for key in ("sigma_w", "sigma_b")}
         cells.append(_few(name, sizes | {"activation": name} | drawn, mean))
     return tuple(cells)
 
