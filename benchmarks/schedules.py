@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from _record import cpu_seconds, save
-from depthscale.practice.objectives import SENSE
-from depthscale.practice.optimise import optimise_schedule
 from depthscale.practice.schedule import Budget
+from depthscale.practice.schedules.objectives import SENSE
+from depthscale.practice.schedules.optimise import optimise_schedule
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.meanfield import MeanField
 

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from depthscale import insert_sites
+
 WIDTH = 16
 
 
@@ -279,6 +281,71 @@ class Recurrent(nn.Module):
         return self.lstm(x)[0]
 
 
+class UnderAutocast(nn.Module):
+    """Half precision inside of forward: a module, a function, attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.drop = nn.Linear(WIDTH, WIDTH), nn.Dropout(0.1)
+        self.attention = SelfAttention()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            x = F.dropout(self.drop(self.linear(x)), 0.2, self.training)
+            return self.attention(x)
+
+
+class Bare(nn.Module):
+    """Activations of every spelling, and nothing that drops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(5))
+        self.act, self.own = nn.GELU(), Swish()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.act(self.layers[0](x))
+        x = F.relu(self.layers[1](x))
+        x = self.own(self.layers[2](x))
+        x = torch.relu(self.act(self.layers[3](x)))
+        return torch.sigmoid(self.layers[4](x))
+
+
+class Swish(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(x)
+
+
+class BareBlock(nn.Module):
+    """A functional activation and dropout of its own, after another layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + F.dropout(self.second(torch.tanh(self.first(x))), 0.25, self.training)
+
+
+class RecomputedBare(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(BareBlock() for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = checkpoint(block, x, use_reentrant=False)
+        return x
+
+
+def inserted(model: nn.Module, inputs: tuple[Any, ...], **options: Any) -> nn.Module:
+    """The model with inserted sites, and rates that they have from then on."""
+    sites = insert_sites(model, *inputs, **options).sites
+    for place, site in enumerate(sites):
+        setattr(model.get_submodule(site.module), str(site.attribute), 0.11 + 0.01 * place)
+    return model
+
+
 def nested() -> nn.Module:
     def part(rate: float) -> nn.Module:
         return nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Sequential(nn.ReLU(), nn.Dropout(rate)))
@@ -533,5 +600,64 @@ DROPPING = [
             *_layers("transformer.layer", "attention.dropout", "ffn.dropout"),
         ),
         ("embedding", *("attention", "mlp") * 2),
+    ),
+    Dropping(
+        "autocast inside",
+        UnderAutocast,
+        sequences,
+        (
+            *_attributes("drop"),
+            ("dropout()", "interception", 1),
+            *_attributes("attention.attention.dropout"),
+        ),
+    ),
+    Dropping(
+        "inserted after activations",
+        lambda: inserted(Bare(), vectors()),
+        vectors,
+        (
+            *_attributes("act.inserted_dropout", calls=2),
+            *_attributes("inserted_dropout_relu", "own.inserted_dropout", "inserted_dropout_relu2"),
+        ),
+    ),
+    Dropping(
+        "inserted, compiled",
+        lambda: torch.compile(inserted(Bare(), vectors()), backend="eager"),  # type: ignore[arg-type,return-value]
+        vectors,
+        (
+            *_attributes("act.inserted_dropout", calls=2),
+            *_attributes("inserted_dropout_relu", "own.inserted_dropout", "inserted_dropout_relu2"),
+        ),
+    ),
+    Dropping(
+        "inserted, checkpointed",
+        lambda: inserted(RecomputedBare(), vectors()),
+        vectors,
+        tuple(
+            site
+            for block in range(2)
+            for site in (
+                (f"blocks.{block}.inserted_dropout_tanh", "attribute", 1),
+                (f"blocks.{block}.dropout()", "interception", 1),
+            )
+        ),
+    ),
+    Dropping(
+        "inserted after an LSTM",
+        lambda: inserted(Recurrent(), sequences(), after=nn.LSTM),
+        sequences,
+        _attributes("lstm", "lstm.inserted_dropout"),
+    ),
+    Dropping(
+        "inserted in a ViT",
+        lambda: inserted(vit(), pictures()),
+        pictures,
+        (
+            VIT[0],
+            *VIT[1:3],
+            *_attributes("vit.layers.0.mlp.activation_fn.inserted_dropout"),
+            *VIT[3:],
+            *_attributes("vit.layers.1.mlp.activation_fn.inserted_dropout"),
+        ),
     ),
 ]

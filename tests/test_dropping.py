@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from depthscale.answers import InputError
 from dropping_zoo import (
     DROPPING,
     WIDTH,
+    Bare,
     Blocks,
     DotProduct,
     DropPath,
@@ -32,6 +34,8 @@ from dropping_zoo import (
     Recomputed,
     RecomputedInside,
     SelfAttention,
+    Shared,
+    inserted,
     nested,
     transformer,
     vectors,
@@ -105,9 +109,12 @@ def schedule(model: nn.Module, sites: tuple[ds.DropoutSite, ...]) -> ds.AppliedS
 
 
 def outputs(model: nn.Module, inputs: tuple[Any, ...]) -> list[torch.Tensor]:
-    bare = getattr(model, "_orig_mod", model).eval()
+    bare = getattr(model, "_orig_mod", model)
+    before = bare.training
+    bare.eval()
     with torch.no_grad():
         out = bare(*inputs)
+    bare.train(before)
     return [out] if isinstance(out, torch.Tensor) else [*out.values()]
 
 
@@ -140,6 +147,7 @@ def test_finding_sites_leaves_the_model_as_it_was(case: Dropping) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
     held = [dict(vars(module)) for module in model.modules()]
+    hooks = [(*m._forward_hooks.items(), *m._forward_pre_hooks.items()) for m in model.modules()]
     ds.dropout_sites(model, *case.inputs())
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
@@ -149,8 +157,9 @@ def test_finding_sites_leaves_the_model_as_it_was(case: Dropping) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
     for module, old in zip(model.modules(), held, strict=True):
         assert vars(module).keys() == old.keys()
-        assert not module._forward_hooks
-        assert not module._forward_pre_hooks
+    assert hooks == [
+        (*m._forward_hooks.items(), *m._forward_pre_hooks.items()) for m in model.modules()
+    ]
 
 
 def test_applied_rates_are_those_that_act(case: Dropping) -> None:
@@ -223,6 +232,179 @@ def test_copies_keep_the_rates(case: Dropping) -> None:
     loaded = torch.load(io.BytesIO(saved.getvalue()), weights_only=False)
     assert draws(copied, case.inputs()).rates == wanted
     assert draws(loaded, case.inputs()).rates == wanted
+
+
+def test_other_rates_on_the_same_sites(case: Dropping) -> None:
+    model = case.build()
+    sites = ds.dropout_sites(model, *case.inputs())
+    before = draws(model, case.inputs()).rates
+    with schedule(model, sites) as applied:
+        wanted = draws(model, case.inputs()).rates
+        first = applied.rates
+        other = [
+            rate if site.how == "none" else round(rate / 2, 6)
+            for site, rate in zip(applied.sites, first, strict=True)
+        ]
+        applied.set(other)
+        assert list(applied.rates) == other
+        changed = dict(zip(first, other, strict=True))
+        assert draws(model, case.inputs()).rates == [changed.get(rate, rate) for rate in wanted]
+        applied.set(first)
+        assert draws(model, case.inputs()).rates == wanted
+    assert draws(model, case.inputs()).rates == before
+    with pytest.raises(InputError, match="was removed"):
+        applied.set(first)
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_saved_schedule_goes_on_a_fresh_model(case: Dropping, found: bool, tmp_path: Any) -> None:
+    """Beside a checkpoint, and with no example input at hand."""
+    model, path = case.build(), tmp_path / "rates.json"
+    sites = known(ds.dropout_sites(model, *case.inputs()))
+    if not sites:
+        return
+    with schedule(model, tuple(sites)) as applied:
+        applied.save(path)
+        wanted = draws(model, case.inputs()).rates
+    fresh = case.build()
+    if found:
+        ds.dropout_sites(fresh, *case.inputs())
+    with ds.apply_schedule(fresh, path) as again:
+        assert again.rates == applied.rates
+        assert [site.name for site in again.sites] == [site.name for site in sites]
+        assert draws(fresh, case.inputs()).rates == wanted
+    assert os.listdir(tmp_path) == ["rates.json"]
+
+
+def test_names_decide_where_the_rates_of_a_schedule_go() -> None:
+    model = nested()
+    plan = ds.Schedule([0.5, 0.3, 0.4], ["1", "0.0.1.1", "0.1.1.1"])
+    with ds.apply_schedule(model, plan) as applied:
+        assert draws(model, vectors()).rates == [0.3, 0.4, 0.5]
+        applied.set(plan.mirrored())
+        assert draws(model, vectors()).rates == [0.3, 0.5, 0.4]
+        applied.set([0.1, 0.2, 0.3])  # without names, in the order of its sites
+        assert draws(model, vectors()).rates == [0.2, 0.3, 0.1]
+    with ds.apply_schedule(model, dict(zip(plan.sites, plan.rates, strict=True))):
+        assert draws(model, vectors()).rates == [0.3, 0.4, 0.5]
+    with ds.apply_schedule(model, plan, ["0.1.1.1"]) as applied:
+        assert applied.rates == (0.4,)
+    assert applied.schedule.sites == ("0.1.1.1",)
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_schedule_of_other_sites_is_refused_with_the_difference(
+    found: bool, tmp_path: Any
+) -> None:
+    model, path = nested(), tmp_path / "rates.json"
+    sites = ds.dropout_sites(model, *vectors())
+    with ds.apply_schedule(model, [0.1, 0.2], sites[1:]) as applied:
+        applied.save(path)
+    deeper = nn.Sequential(*nested(), nn.Dropout(0.2), nn.Dropout(0.3))
+    if found:
+        ds.dropout_sites(deeper, torch.randn(3, WIDTH))
+    with pytest.raises(InputError, match=r"3 only in the model \('0.0.1.1', '3', '4'\)"):
+        ds.apply_schedule(deeper, path)
+    with ds.apply_schedule(deeper, path, ds.Schedule.load(path).sites) as applied:
+        assert applied.rates == (0.1, 0.2)
+    other = Shared()
+    if found:
+        ds.dropout_sites(other, *vectors())
+    message = r"2 only in the schedule \('0.1.1.1', '1'\); 1 only in the model \('drop'\)"
+    with pytest.raises(InputError, match=message):
+        ds.apply_schedule(other, path)
+    with pytest.raises(InputError, match=r"no rate for '0.0.1.1'; it names '0.1.1.1', '1'"):
+        ds.apply_schedule(nested(), path, ["0.0.1.1", "1"])
+    with pytest.raises(InputError, match="unknown site 'nowhere'"):
+        ds.apply_schedule(nested(), [0.1], ["nowhere"])
+    ds.apply_schedule(other, [0.1], ["drop"]).remove()  # and nothing is left behind
+
+
+def test_files_that_hold_no_schedule(tmp_path: Any) -> None:
+    model, path = nested(), tmp_path / "rates.json"
+    ds.dropout_sites(model, *vectors())
+    with ds.apply_schedule(model, [0.1, 0.2, 0.3]) as applied:
+        applied.save(path)
+        text = path.read_text()
+        with pytest.raises(InputError, match="cannot be written"):
+            applied.save(tmp_path / "none" / "rates.json")
+    for cut in range(len(text) - 1):
+        path.write_text(text[:cut])
+        with pytest.raises(InputError, match=r"rates.json holds no schedule, or one that was cut"):
+            ds.apply_schedule(model, str(path))
+    path.write_bytes(b"\x80\x81")
+    with pytest.raises(InputError, match="holds no schedule"):
+        ds.apply_schedule(model, path)
+    with pytest.raises(InputError, match=r"'none.json' cannot be read: No such file"):
+        ds.apply_schedule(model, "none.json")
+    path.write_text('{"format": "depthscale-schedule", "version": 1, "rates": [0.1, 0.2, 0.3]}')
+    with ds.apply_schedule(model, path):  # as an earlier version wrote it: no names
+        assert draws(model, vectors()).rates == [0.1, 0.2, 0.3]
+
+
+def test_a_model_in_eval_mode_is_warned_of() -> None:
+    model = nested().eval()
+    ds.dropout_sites(model, *vectors())
+    with pytest.warns(UserWarning, match=r"only after model.train\(\)") as warned:
+        applied = ds.apply_schedule(model, [0.1, 0.2, 0.3])
+    assert warned[0].filename == __file__
+    assert draws(model, vectors(), mode=False).rates == []
+    model.train()
+    assert draws(model, vectors()).rates == [0.1, 0.2, 0.3]
+    applied.remove()
+    model.eval()[0].train()  # a part that is trained
+    ds.apply_schedule(model, [0.1, 0.2, 0.3]).remove()
+
+
+def test_a_single_site() -> None:
+    model = nn.Dropout(0.1)
+    ds.dropout_sites(model, *vectors())
+    with ds.apply_schedule(model, [0.4]) as applied:
+        assert draws(model, vectors()).rates == [0.4]
+        assert str(applied.schedule) == "p  0.4  " + "#" * 40
+
+
+def test_hooks_on_a_part_of_compiled_code_are_noticed() -> None:
+    torch._dynamo.reset()
+    model = nn.Sequential(nn.Identity(), Always())
+    compiled = torch.compile(model, backend="eager")
+    assert float((compiled(torch.ones(200_000)) == 0).double().mean()) < 0.21
+    ds.dropout_sites(compiled, torch.ones(8))
+    with ds.apply_schedule(compiled, [0.5]):
+        assert float((compiled(torch.ones(200_000)) == 0).double().mean()) > 0.49
+    assert float((compiled(torch.ones(200_000)) == 0).double().mean()) < 0.21
+
+
+def test_rates_that_change_under_compiled_code() -> None:
+    torch._dynamo.reset()
+    model = Mixed().train()
+    compiled = torch.compile(model, backend="eager")
+    ds.dropout_sites(compiled, torch.ones(8))
+    with ds.apply_schedule(compiled, [0.5, 0.6, 0.7]) as applied:
+        for rates in ([0.5, 0.6, 0.7], [0.15, 0.0, 0.35], [0.8, 0.7, 0.9]):
+            applied.set(rates)
+            assert rates == shares(compiled)
+    assert shares(compiled) == [0.3, 0.1, 0.2]
+
+
+def test_under_distributed_data_parallel(tmp_path: Any) -> None:
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        model = inserted(Bare(), vectors())
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        sites = ds.dropout_sites(wrapped, *vectors())
+        keys = list(wrapped.state_dict())
+        with ds.apply_schedule(wrapped, ladder([*sites])) as applied:
+            assert set(draws(wrapped, vectors()).rates) == set(applied.rates) - {0.0}
+            wrapped(*vectors()).sum().backward()
+            assert list(wrapped.state_dict()) == keys
+            with pytest.raises(InputError, match="already"):
+                ds.apply_schedule(model, [0.1] * len(sites))
+        assert all(parameter.grad is not None for parameter in model.parameters())
+    finally:
+        dist.destroy_process_group()
 
 
 class Planned:
@@ -332,7 +514,7 @@ def test_a_rate_of_none_comes_back_as_none() -> None:
     model[0].drop_prob = None
     model[0].training = False
     assert ds.dropout_sites(model, *vectors())[0].rate == 0.0
-    with ds.apply_schedule(model, [0.3]):
+    with pytest.warns(UserWarning, match="eval mode"), ds.apply_schedule(model, [0.3]):
         assert draws(model, vectors()).rates == [0.3]
     assert model[0].drop_prob is None
 

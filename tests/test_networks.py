@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -412,6 +413,8 @@ def test_what_cannot_be_spread(given, options, message):
         ("mlp", {"width": 2.5}, "width is 2.5"),
         ("mlp", {"activation": "sine"}, "unknown activation 'sine'"),
         ("mlp", {"activation": "sin"}, "unknown activation 'sin'"),
+        ("mlp", {"activation": "threshold"}, "unknown activation 'threshold'"),
+        ("mlp", {"activation": None}, "unknown activation None"),
         ("mlp", {"sigma_w": -1.0}, "sigma_w is -1.0"),
         ("mlp", {"sigma_b": math.inf}, "sigma_b is inf"),
         ("mlp", {"drop": 1.0}, "drop is 1.0"),
@@ -421,6 +424,7 @@ def test_what_cannot_be_spread(given, options, message):
         ("hf-vit", {"patch": 0}, "patch is 0"),
         ("resnet", {"blocks": (1, 1), "channels": (8,)}, "one of each for every stage"),
         ("resnet", {"blocks": (), "channels": ()}, "one of each for every stage"),
+        ("resnet", {"blocks": 9}, "blocks are 9 and channels"),
         ("resnet", {"blocks": (1, 0), "channels": (8, 8)}, "blocks of stage 2 is 0"),
         ("resnet", {"channels": (16, 8), "blocks": (1, 1)}, "never falls"),
         ("resnet", {"groups": 3}, "groups is 3; it must divide"),
@@ -439,13 +443,25 @@ def test_examples_that_are_no_pictures(network):
         build(network, (64,), 10)
 
 
-def test_shape_classes_and_seed():
+@pytest.mark.parametrize("shape", [(0, 8), (), 64, (8.0, 8.0), "64"])
+def test_shapes_that_cannot_be(shape):
+    with pytest.raises(InputError, match="the shape of an example is"):
+        build("mlp", shape, 10)
+
+
+def test_classes_and_seed():
     with pytest.raises(InputError, match="at least 2"):
         build("mlp", SHAPE, 1)
-    with pytest.raises(InputError, match="has no inputs"):
-        build("mlp", (0, 8), 10)
+    with pytest.raises(InputError, match=r"classes is 2\.0"):
+        build("mlp", SHAPE, 2.0)
     with pytest.raises(InputError, match="seed"):
         build("mlp", SHAPE, 10, seed=-1)
+
+
+def test_numbers_of_numpy():
+    shape, classes = np.array([1, 8, 8]), np.int64(10)
+    model = build("vit", [*shape], classes, dim=np.int64(16), depth=1, heads=2)
+    assert model(images()).shape == (6, 10)
 
 
 # Training ----------------------------------------------------------------------------------------

@@ -11,10 +11,10 @@ import pytest
 
 from depthscale import cli
 from depthscale.answers import InputError
-from depthscale.practice.objectives import SENSE, Landscape
-from depthscale.practice.optimise import evaluate_schedule, optimise_schedule
-from depthscale.practice.recursion import Recursion
 from depthscale.practice.schedule import PROFILES, Budget, Schedule, profile
+from depthscale.practice.schedules.objectives import SENSE, Landscape
+from depthscale.practice.schedules.optimise import evaluate_schedule, optimise_schedule
+from depthscale.practice.schedules.recursion import Recursion
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.meanfield import MeanField
 from depthscale.theory.universal.reach import (
@@ -65,7 +65,7 @@ def test_surrogate_depth_scales_of_profiles():
 def test_reach_of_deep_networks_is_that_of_the_continuum():
     # sum over layers against the integral: the first Euler-Maclaurin term is of order 1/L
     scene = Landscape(RELU, 20_000, 1e-12, 3e-12)
-    tau = scene.depth / scene.depth_scale
+    tau = scene.depth / scene.paper.depth_scale
     for fraction, cap in ((1 / 2, 2e-12), (1 / 3, 3e-12)):
         front = np.zeros(scene.depth)
         front[: round(scene.depth * fraction)] = cap
@@ -73,7 +73,7 @@ def test_reach_of_deep_networks_is_that_of_the_continuum():
         ratio = np.divide(*scene.values("reach", np.stack([front, uniform])))
         assert ratio == pytest.approx(float(reach_ratio(tau, fraction)), rel=3e-4)
     scene = Landscape(RELU, 6, 0.1, 0.2)
-    expected = regularization_reach(FRONT, scene.depth_scale)
+    expected = regularization_reach(FRONT, scene.paper.depth_scale)
     assert scene.values("reach", [FRONT])[0] == pytest.approx(expected, rel=1e-14)
 
 
@@ -224,6 +224,19 @@ def test_orders_of_a_schedule():
     assert Schedule.from_json(schedule.to_json()) == schedule
 
 
+def test_rates_move_and_the_names_of_sites_stay(tmp_path):
+    names = ("block.0.drop", "\x1b[31m", "long." * 10 + "end")
+    schedule = Schedule([0.3, 0.1, 0.0], names)
+    for other in (schedule.mirrored(), schedule.permuted(1), schedule.scaled(0.5)):
+        assert other.sites == names
+    assert schedule.mirrored().rates == (0.0, 0.1, 0.3)
+    schedule.save(tmp_path / "a.json")
+    assert Schedule.load(str(tmp_path / "a.json")) == schedule
+    assert [line[:32].rstrip() for line in str(schedule).splitlines()] == [
+        "block.0.drop", r"\x1b[31m", "....long.long.long.long.long.end",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", PROFILES)
 @pytest.mark.parametrize(("depth", "cap"), [(1, 0.2), (5, 0.12), (6, 0.3), (100, 0.15)])
 def test_profiles_meet_their_budget(name, depth, cap):
@@ -256,6 +269,10 @@ def test_projection_is_the_nearest_schedule_of_the_budget():
         (lambda: Schedule([-0.1]), "site 1 is -0.1"),
         (lambda: Schedule([]), "expected one for each site"),
         (lambda: Schedule([0.6]).scaled(2), "site 1 is 1.2"),
+        (lambda: Schedule([0.1], "a"), "expected the names of 1 sites"),
+        (lambda: Schedule([0.1, 0.2], ["a"]), "1 sites for 2 rates"),
+        (lambda: Schedule([0.1, 0.2], ["a", "a"]), "'a' is named more than once"),
+        (lambda: Schedule([0.1], [None]), "a site is named None; expected a text"),
         (lambda: Budget(mean=0.3, cap=0.2), "the nearest is the mean 0.2"),
         (lambda: Budget(mean=0.1, cap=0.2, floor=0.15), "the nearest is the mean 0.15"),
         (lambda: Budget(cap=0.2), "give one of them"),

@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from depthscale.finite.sampled import Sampled
     from depthscale.practice.audit import Audit, NotTrainable, audit
     from depthscale.practice.dropping.apply import AppliedSchedule, apply_schedule
+    from depthscale.practice.dropping.callbacks import lightning_callback, trainer_callback
+    from depthscale.practice.dropping.insert import InsertedSites, insert_sites
+    from depthscale.practice.dropping.over_time import DropoutScheduler, time_profile
     from depthscale.practice.dropping.sites import DropoutSite, dropout_sites
     from depthscale.practice.initialisation import InitReport, critical_init_
-    from depthscale.practice.optimise import (
+    from depthscale.practice.schedule import Budget, Schedule
+    from depthscale.practice.schedules.optimise import (
         Evaluation,
         Optimum,
         evaluate_schedule,
         optimise_schedule,
     )
-    from depthscale.practice.schedule import Budget, Schedule
     from depthscale.theory.activation import Activation, Kink, activation
     from depthscale.theory.criticality import (
         CriticalPoint,
@@ -54,6 +57,7 @@ __all__ = [
     "Audit",
     "Budget",
     "CriticalPoint",
+    "DropoutScheduler",
     "DropoutSite",
     "Ensemble",
     "Evaluation",
@@ -61,6 +65,7 @@ __all__ = [
     "GradientTheory",
     "InitReport",
     "InputError",
+    "InsertedSites",
     "Kink",
     "Law",
     "LinearMoments",
@@ -89,6 +94,8 @@ __all__ = [
     "evaluate_schedule",
     "finite_width",
     "hermite_tail",
+    "insert_sites",
+    "lightning_callback",
     "linear_moments",
     "log_normal_rate",
     "max_drop",
@@ -98,6 +105,8 @@ __all__ = [
     "predict_gradients",
     "propagate",
     "sample_pairs",
+    "time_profile",
+    "trainer_callback",
     "transient",
     "universality",
 ]
@@ -109,9 +118,12 @@ _ROOMS = {
     "finite.sampled": ("Sampled",),
     "practice.audit": ("Audit", "NotTrainable", "audit"),
     "practice.dropping.apply": ("AppliedSchedule", "apply_schedule"),
+    "practice.dropping.callbacks": ("lightning_callback", "trainer_callback"),
+    "practice.dropping.insert": ("InsertedSites", "insert_sites"),
+    "practice.dropping.over_time": ("DropoutScheduler", "time_profile"),
     "practice.dropping.sites": ("DropoutSite", "dropout_sites"),
     "practice.initialisation": ("InitReport", "critical_init_"),
-    "practice.optimise": (
+    "practice.schedules.optimise": (
         "Evaluation",
         "Optimum",
         "evaluate_schedule",

@@ -20,7 +20,7 @@ from depthscale.commands.output import (
 if TYPE_CHECKING:
     import argparse
 
-    from depthscale.practice.optimise import Comparison, Evaluation
+    from depthscale.practice.schedules.compare import Comparison, Evaluation
     from depthscale.theory.meanfield import MeanField
 
 MOST_SITES = 1000  # followed a thousand times over: some seconds
@@ -30,8 +30,8 @@ DEPTH, MEAN = 6, 0.1
 
 def schedule(options: argparse.Namespace) -> int:
     """Print a schedule, every objective's value of it, and how good it is."""
-    from depthscale.practice.optimise import Optimum, evaluate_schedule, optimise_schedule
     from depthscale.practice.schedule import Budget, Schedule
+    from depthscale.practice.schedules.optimise import Optimum, evaluate_schedule, optimise_schedule
 
     check_writable(options.save, (".json",))
     depth = DEPTH if options.depth is None else options.depth

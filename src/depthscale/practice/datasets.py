@@ -259,5 +259,5 @@ def _nowhere(name: str, source: Source, folders: list[Path]) -> str:
     if any(path for folder in folders for path in folder.glob(f"{name}-*py*")):
         text += " (there is the Python version, which is pickled: code, and not read)"
     size = sum(download.packed.size for download in source.downloads) / 1e6
-    how = f"load({name!r}, download=True) fetches {size:.0f} MB"
+    how = f"depthscale.practice.datasets.load({name!r}, download=True) fetches {size:.0f} MB"
     return f"{text}. Pass a folder that holds it, or {source.hint}; {how}"

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -179,10 +180,10 @@ def resnet(
     zeros), so that a block whose branch is left out is the identity. ``stride`` is that of the
     first convolution, ``norm`` "group" (of ``groups`` groups) or "batch".
     """
-    if len(blocks) != len(channels) or not blocks:
+    listed = all(isinstance(sizes, Sequence) and len(sizes) > 0 for sizes in (blocks, channels))
+    if not listed or len(blocks) != len(channels):
         raise InputError(
-            f"blocks are {tuple(blocks)} and channels {tuple(channels)}; expected one of each for "
-            "every stage"
+            f"blocks are {blocks!r} and channels {channels!r}; expected one of each for every stage"
         )
     _check_whole(stride=stride, groups=groups)
     for stage, (count, width) in enumerate(zip(blocks, channels, strict=True), start=1):
@@ -258,7 +259,10 @@ def _gaussian(fan_in: int, fan_out: int, sigma_w: float, sigma_b: float) -> nn.L
 def _activation(activation: str | nn.Module) -> nn.Module:
     if isinstance(activation, nn.Module):
         return activation
-    made = named_activation(activation, (), {}) if isinstance(activation, str) else None
+    try:
+        made = named_activation(activation, (), {}) if isinstance(activation, str) else None
+    except TypeError:  # a name that means nothing without parameters, such as "threshold"
+        made = None
     if made is None or not isinstance(made[0], nn.Module):
         raise InputError(
             f"unknown activation {activation!r}; expected a name such as 'relu', 'tanh' or 'gelu', "
@@ -278,10 +282,13 @@ def _norm(norm: str, groups: int, channels: Sequence[int]) -> Callable[[int], nn
 
 
 def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(shape)
-    if not sizes or not all(isinstance(size, int) and size >= 1 for size in sizes):
-        raise InputError(f"an example of shape {sizes} has no inputs; expected positive sizes")
-    return sizes
+    sizes = tuple(shape) if isinstance(shape, Sequence) else ()
+    if not sizes or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+        raise InputError(
+            f"the shape of an example is {shape!r}; expected whole numbers, at least 1, such as "
+            "(1, 28, 28)"
+        )
+    return tuple(int(size) for size in sizes)
 
 
 def _image(shape: Sequence[int], patch: int) -> tuple[int, int, int]:
@@ -311,7 +318,7 @@ def _check_names(name: str, builder: Callable[..., nn.Module], sizes: dict[str, 
 
 def _check_whole(**sizes: Any) -> None:
     for key, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
             raise InputError(f"{key} is {size!r}; expected a whole number, at least 1")
 
 

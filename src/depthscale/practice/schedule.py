@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
-from depthscale.practice.recursion import Kind
+from depthscale.practice.schedules.layers import Kind
 from depthscale.theory.gaussian import Array
 from depthscale.theory.records import as_number, as_numbers
 
 FORMAT, VERSION = "depthscale-schedule", 1
 BAR = 40  # characters of the largest rate
 MOST_BARS = 40
+LONGEST_NAME = 32
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Probability dropped at each site, from the input to the output, each in ``[0, 1)``.
 
+    ``sites`` are the names of the sites, in order, where the rates are those of a model; the views
+    move the rates and leave the names in place.
+
     Raises
     ------
     InputError
-        No rates, or one outside ``[0, 1)``.
+        No rates, one outside ``[0, 1)``, or names that aren't one different text for each rate.
 
     Examples
     --------
@@ -39,6 +47,7 @@ class Schedule:
     """
 
     rates: tuple[float, ...]
+    sites: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         rates = as_numbers("rates", self.rates)
@@ -51,6 +60,8 @@ class Schedule:
                 f"the rate of site {site + 1} is {rates[site]:g}; expected a probability in [0, 1)"
             )
         object.__setattr__(self, "rates", tuple(rates.tolist()))
+        if self.sites is not None:
+            object.__setattr__(self, "sites", _names(self.sites, len(self.rates)))
 
     def __len__(self) -> int:
         return len(self.rates)
@@ -62,20 +73,22 @@ class Schedule:
 
     def mirrored(self) -> Schedule:
         """The same rates from the output to the input."""
-        return Schedule(self.rates[::-1])
+        return replace(self, rates=self.rates[::-1])
 
     def permuted(self, seed: int) -> Schedule:
         """The same rates in an order drawn from ``seed``."""
         order = np.random.default_rng(seed).permutation(len(self.rates))
-        return Schedule(tuple(np.array(self.rates)[order].tolist()))
+        return replace(self, rates=tuple(np.array(self.rates)[order].tolist()))
 
     def scaled(self, factor: float) -> Schedule:
         """Every rate times ``factor``; ``InputError`` where one leaves ``[0, 1)``."""
-        return Schedule(tuple(as_number("factor", factor) * rate for rate in self.rates))
+        rates = tuple(as_number("factor", factor) * rate for rate in self.rates)
+        return replace(self, rates=rates)
 
     def to_json(self) -> str:
         """One JSON object with the rates in full precision, which ``from_json`` reads back."""
-        return json.dumps({"format": FORMAT, "version": VERSION, "rates": list(self.rates)})
+        data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "rates": list(self.rates)}
+        return json.dumps(data if self.sites is None else data | {"sites": list(self.sites)})
 
     @classmethod
     def from_json(cls, text: str) -> Schedule:
@@ -95,19 +108,78 @@ class Schedule:
             isinstance(rate, int | float) and not isinstance(rate, bool) for rate in rates
         ):
             raise InputError(f"rates are {rates!r}; expected a list of numbers")
-        return cls(tuple(rates))
+        return cls(tuple(rates), data.get("sites"))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write ``to_json`` to a file, which is replaced at once or not at all."""
+        target = Path(path)
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            beside.write_text(self.to_json() + "\n", encoding="utf-8")
+            os.replace(beside, target)
+        except OSError as error:
+            raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Schedule:
+        """Read what ``save`` wrote; ``InputError`` for a file that is missing, cut or another."""
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(
+                f"{str(path)!r} cannot be read: {error.strerror or error}; give the path of a "
+                "schedule that was saved"
+            ) from error
+        except ValueError as error:  # InputError is one, and text that is not UTF-8
+            raise InputError(
+                f"{path} holds no schedule, or one that was cut: {error}; give a file that "
+                "Schedule.save or AppliedSchedule.save wrote"
+            ) from error
 
     def __str__(self) -> str:
-        most, digits = max(self.rates), len(str(len(self.rates)))
+        most, names = max(self.rates), self._labels()
         count = min(len(self.rates), MOST_BARS)
         lines = []
         for site in np.linspace(0, len(self.rates) - 1, count).round().astype(int).tolist():
             rate = self.rates[site]
             bar = "#" * round(BAR * rate / most) if most else ""
-            lines.append(f"{site + 1:>{digits}}  {rate:<{4 if most else 1}.3g} {bar}".rstrip())
+            lines.append(f"{names[site]}  {rate:<{4 if most else 1}.3g} {bar}".rstrip())
         if count < len(self.rates):
             lines.append(f"{count} of {len(self.rates)} sites")
         return "\n".join(lines)
+
+    def _labels(self) -> list[str]:
+        """What stands before each bar, all of one length: names to the left, numbers right."""
+        if self.sites is None:
+            digits = len(str(len(self.rates)))
+            return [f"{site + 1:>{digits}}" for site in range(len(self.rates))]
+        names = [_shortened(name) for name in self.sites]
+        width = max(map(len, names))
+        return [f"{name:<{width}}" for name in names]
+
+
+def _names(sites: Any, count: int) -> tuple[str, ...]:
+    """The names of ``count`` sites; ``InputError`` unless each is a text of its own."""
+    if not isinstance(sites, Sequence) or isinstance(sites, str):
+        raise InputError(f"sites are {sites!r}; expected the names of {count} sites")
+    wrong = [name for name in sites if not isinstance(name, str)]
+    if wrong:
+        raise InputError(f"a site is named {wrong[0]!r}; expected a text")
+    if len(sites) != count:
+        raise InputError(f"{len(sites)} sites for {count} rates; expected one name for each rate")
+    if len(set(sites)) < count:
+        twice = next(name for name in sites if sites.count(name) > 1)
+        raise InputError(f"site {twice!r} is named more than once; give each site once")
+    return tuple(sites)
+
+
+def _shortened(name: str) -> str:
+    """A name on one line and not too wide; the end of a path tells more than its beginning."""
+    plain = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)
+    return plain if len(plain) <= LONGEST_NAME else "..." + plain[3 - LONGEST_NAME :]
 
 
 @dataclass(frozen=True)
@@ -216,6 +288,26 @@ class Budget:
         off = (target - y @ w)[..., None]
         share = w / np.maximum((free * w * w).sum(axis=-1, keepdims=True), 1e-300)
         return np.asarray(np.clip(np.where(free, y + off * share, y), self.floor, self.cap))
+
+    def maximise(self, coefficients: ArrayLike) -> Array:
+        """The schedule within the budget with the largest ``coefficients @ x``, (..., L) each.
+
+        A linear program over a box and one sum: the sites are filled up to the cap in the order of
+        ``coefficients/weights``, the first of equal ones first, and one site gets the rest.
+        """
+        c = np.asarray(coefficients, dtype=float)
+        w, depth = self.weights_at(c.shape[-1]), c.shape[-1]
+        order = np.argsort(-c / w, axis=-1, kind="stable")
+        room = (self.cap - self.floor) * w[order]
+        spent = np.cumsum(room, axis=-1) - room
+        left = (self.mean_at(depth) - self.floor) * float(w.sum())
+        x = np.empty(c.shape)
+        share = np.clip((left - spent) / w[order], 0.0, self.cap - self.floor)
+        near = 1e-12 * self.cap  # rounding, which is no site between the bounds
+        share = np.where(share < near, 0.0, share)
+        full = share > self.cap - self.floor - near
+        np.put_along_axis(x, order, np.where(full, self.cap, self.floor + share), axis=-1)
+        return x
 
 
 PROFILES = (

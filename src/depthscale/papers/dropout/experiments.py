@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 from depthscale.answers import InputError
 from depthscale.papers.claims import Claim
 from depthscale.papers.dropout.common import claim, number, verdict_if
-from depthscale.practice.objectives import SENSE, Landscape
+from depthscale.practice.schedules.objectives import SENSE, Landscape
 from depthscale.practice.trials.plans import mean_field, plan
 from depthscale.practice.trials.runner import Results, read_results, run_trial
 from depthscale.practice.trials.statistics import (

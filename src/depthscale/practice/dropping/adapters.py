@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from depthscale.practice.dropping.inserted import PREFIX
 from depthscale.practice.probe.operations import argument, operation_kind, operation_name
 
 _PATH = re.compile("droppath|stochasticdepth")
@@ -114,12 +115,21 @@ def candidates(modules: dict[str, nn.Module]) -> Iterator[tuple[str, str]]:
         if whole is not None:
             if whole[0]:
                 yield path, whole[0]
+            if PREFIX in vars(module):
+                yield path, PREFIX
             continue
         drops = "drop" in type(module).__name__.lower() or is_path(module)
         for key, value in vars(module).items():
             named = "drop" in key.lower() or (drops and key == "p")
             if named and _is_rate(value) and not is_scripted(module):
                 yield path, key
+
+
+def attribute_name(module: nn.Module, path: str, attribute: str) -> str:
+    """Name of the site whose rate an attribute holds: the path where the module is the site."""
+    whole = whole_rate(module)
+    own = whole is not None and whole[0] == attribute
+    return path if own and path else f"{path}.{attribute}".strip(".")
 
 
 def _is_rate(value: Any, may_lack: bool = False) -> bool:

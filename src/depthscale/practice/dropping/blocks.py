@@ -17,7 +17,11 @@ BRANCHES: dict[str, tuple[str, ...]] = {
     "mlp": ("mlp",),
     "both": ("attention", "projection", "mlp"),
 }
-"""Kinds of the sites in each branch of a transformer block, for ``spread``."""
+"""Kinds of the sites in each branch of a transformer block, for ``spread``.
+
+A site that drops in both, as the shared dropout of Hugging Face's ViT, has the kind of its first
+call, "projection": such a model has no branches to tell apart, but for its attention weights.
+"""
 
 # "3", or a name that ends so, as in torchvision's encoder_layer_3; not "dropout1".
 _NUMBER = re.compile(r"(?:(.*)_)?(\d+)")

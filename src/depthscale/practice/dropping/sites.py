@@ -11,6 +11,7 @@ from torch import nn
 
 from depthscale.answers import InputError
 from depthscale.practice.dropping.adapters import (
+    attribute_name,
     candidates,
     clean_modules,
     is_path,
@@ -73,7 +74,7 @@ def dropout_sites(
     ``scaled_dot_product_attention``, ``nn.MultiheadAttention``, recurrent modules of several
     layers, attributes named ``*drop*`` (and ``p`` of classes named so) that the model passes on or
     draws zeros at, and DropPath or StochasticDepth modules (known by the name of their class, with
-    a rate ``drop_prob``, ``p`` or ``drop_rate``).
+    a rate ``drop_prob``, ``p`` or ``drop_rate``), and what ``insert_sites`` put in.
     Listed without a way to set them, with the reason: an ``nn.Identity`` in place of a drop, other
     random numbers that may be a mask (``bernoulli``, ``rand``), scripted modules, and functional
     dropout in a function that its own module checkpoints.
@@ -97,13 +98,21 @@ def dropout_sites(
         tagged, tags = plain, {}
     sites = _Sites(modules, held, tags, plain)
     found = sites.collect(tagged)
-    _FOUND[key_of(model)] = found
+    remember(model, found)
     return found
 
 
 def known_sites(model: nn.Module) -> tuple[DropoutSite, ...] | None:
     """What ``dropout_sites`` found last for this model, None if it has not been asked."""
     return _FOUND.get(key_of(model))
+
+
+def remember(model: nn.Module, sites: tuple[DropoutSite, ...] | None) -> None:
+    """Make ``known_sites`` answer with these, or with None."""
+    if sites is None:
+        _FOUND.pop(key_of(model), None)
+    else:
+        _FOUND[key_of(model)] = sites
 
 
 def key_of(model: nn.Module) -> nn.Module:
@@ -170,6 +179,8 @@ class _Sites:
         watch: Watch,
     ) -> DropoutSite | None:
         """The site of one drop, None for a function that does not drop."""
+        if drop.attribute is not None:
+            return self._attribute(drop, drop.module, drop.attribute)
         if drop.operation == "":
             whole = whole_rate(self.modules[drop.module])
             if whole is not None and whole[0]:
@@ -213,10 +224,10 @@ class _Sites:
         )
 
     def _attribute(self, drop: Drop, path: str, attribute: str) -> DropoutSite:
-        short = whole_rate(self.modules[path]) is not None
-        name = path if short and path else f"{path}.{attribute}".strip(".")
+        name = attribute_name(self.modules[path], path, attribute)
         rate = self.held[path, attribute]
-        kind = "path" if is_path(self.modules[path]) else drop.kind
+        own = drop.attribute is None and is_path(self.modules[path])
+        kind = "path" if own else drop.kind
         return DropoutSite(name, kind, rate, 1, "attribute", path, attribute)
 
     def _obstacle(self, drop: Drop, watch: Watch) -> str:

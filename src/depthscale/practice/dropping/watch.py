@@ -25,6 +25,7 @@ from depthscale.practice.dropping.adapters import (
     running,
     whole_rate,
 )
+from depthscale.practice.dropping.inserted import inserted
 from depthscale.practice.probe.operations import operation_kind, operation_name
 from depthscale.practice.probe.tracer import eager
 
@@ -40,7 +41,7 @@ class Drop:
     that module and, within one of them, those of ``operation``. ``operation`` is "" where the
     module as a whole is the site, "identity" for an ``nn.Identity`` in place of a drop, and the
     name of a torch function otherwise; ``call`` is there for functions that take a rate, ``drawn``
-    is the rate of a mask that the model draws itself.
+    is the rate of a mask that the model draws itself; ``attribute`` is that of inserted dropout.
     """
 
     module: str
@@ -51,6 +52,7 @@ class Drop:
     call: DropCall | None = None
     drawn: float | None = None
     checkpointed: bool = False
+    attribute: str | None = None
 
 
 class Watch(TorchFunctionMode):
@@ -68,17 +70,8 @@ class Watch(TorchFunctionMode):
 
     def run(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Run the model once; its own error becomes an InputError."""
-        with self._hooked(), torch.no_grad(), eager(), warnings.catch_warnings(), self:
-            # Checkpoints, for one, warn that nothing here wants a gradient.
-            warnings.simplefilter("ignore")
-            try:
-                model(*args, **kwargs)
-            # Whatever a foreign forward raises is the answer to "can it run this?": quoted.
-            except Exception as error:
-                raise InputError(
-                    f"{type(model).__name__} cannot run these inputs in train mode: "
-                    f"{type(error).__name__}: {error}; give what its forward takes"
-                ) from error
+        with self._hooked(), self:
+            run_once(model, args, kwargs)
 
     def __torch_function__(
         self,
@@ -91,7 +84,12 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         name = operation_name(func)
         call = drop_call(func, args, kwargs)
-        if not self._whole and (call is not None or name in _DRAWS):
+        put_in = None if call is None else inserted(sys._getframe(1))
+        if put_in is not None:
+            path = self._paths.get(id(put_in[0]), "")
+            kind = self._story.kind(name, args, path)
+            self.drops.append(Drop(path, 0, name, 1, kind, call, attribute=put_in[1]))
+        elif not self._whole and (call is not None or name in _DRAWS):
             module, checkpointed = running(sys._getframe(1))
             path = self._paths.get(id(module), "")
             number = self._numbers[id(module)]
@@ -111,7 +109,10 @@ class Watch(TorchFunctionMode):
             if not is_scripted(module):
                 handles.append(module.register_forward_pre_hook(self._enter))
                 if whole_rate(module) is not None:
-                    handles.append(module.register_forward_hook(self._leave, always_call=True))
+                    leave = module.register_forward_hook(
+                        self._leave, always_call=True, prepend=True
+                    )
+                    handles.append(leave)
         try:
             yield
         finally:
@@ -134,6 +135,21 @@ class Watch(TorchFunctionMode):
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._whole and self._whole[-1] is module:
             self._whole.pop()
+
+
+def run_once(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Run a model once, without gradients; its own error becomes an InputError."""
+    with torch.no_grad(), eager(), warnings.catch_warnings():
+        # Checkpoints, for one, warn that nothing here wants a gradient.
+        warnings.simplefilter("ignore")
+        try:
+            model(*args, **kwargs)
+        # Whatever a foreign forward raises is the answer to "can it run this?": quoted.
+        except Exception as error:
+            raise InputError(
+                f"{type(model).__name__} cannot run these inputs in train mode: "
+                f"{type(error).__name__}: {error}; give what its forward takes"
+            ) from error
 
 
 class _Story:

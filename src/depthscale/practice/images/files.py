@@ -181,14 +181,19 @@ def _take(file: Readable, content: Content, where: str) -> bytes:
         )
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != content.sha256:
-        titles = [
-            source.title
-            for source in SOURCES.values()
-            if sha256 in [other.sha256 for other in source.contents]
-        ]
-        what = f"is that of {titles[0]}" if titles else "differs from the published file"
         raise InputError(
-            f"data: {where} {what}: its sha256 is {sha256}, expected {content.sha256}; delete it "
-            "and get it again, or load a file of your own by its path"
+            f"data: {where} has the sha256 {sha256}, expected {content.sha256}: it "
+            f"{_foreign(sha256)}"
         )
     return data
+
+
+def _foreign(sha256: str) -> str:
+    """Say what a file is that is not the one expected."""
+    for name, source in SOURCES.items():
+        if sha256 in [content.sha256 for content in source.contents]:
+            return f"is that of {source.title}; load {name!r} from this folder, or name another one"
+    return (
+        "differs from the published file; delete it and get it again, or load a file of your own "
+        "by its path"
+    )

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from depthscale.answers import InputError
-from depthscale.practice.objectives import SENSE
-from depthscale.practice.optimise import optimise_schedule
 from depthscale.practice.schedule import Budget, Schedule, filled, profile
+from depthscale.practice.schedules.objectives import SENSE
+from depthscale.practice.schedules.optimise import optimise_schedule
 from depthscale.theory.meanfield import MeanField
 
 PROFILES = (

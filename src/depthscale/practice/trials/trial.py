@@ -170,7 +170,8 @@ def one_run(
     model = build(cell.network, shape, data.classes, seed, **cell.sizes).to(trial.device)
     initial, rates = checksum(model), arm.rates_at(seed)
     sites = dropout_sites(model, data.train.inputs[:2].to(trial.device))
-    each = rates if len(rates) == len(sites) else spread(rates, sites, cell.kinds)
+    whole = cell.kinds is None and len(rates) == len(sites)
+    each = rates if whole else spread(rates, sites, cell.kinds)
     watch = _Watch(model, data.validation)
     with apply_schedule(model, each, sites):
         run = train(

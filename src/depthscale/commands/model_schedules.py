@@ -1,0 +1,77 @@
+"""The command of dropout schedules for a real model: advice, what it was seen to do, the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from depthscale.answers import InputError
+from depthscale.commands.output import (
+    HEALTHY,
+    check_writable,
+    others_to_stderr,
+    print_json,
+    print_text,
+    replacing,
+    say_written,
+)
+
+if TYPE_CHECKING:
+    import argparse
+
+    from depthscale.practice.schedule import Budget
+
+
+def schedule_of_model(options: argparse.Namespace, budget: Budget | None) -> int:
+    """Print the schedule that is best for a model, and write it where asked."""
+    from depthscale.practice.dropping.advise import schedule_model
+    from depthscale.practice.loading import choose_data, load_model
+
+    if not isinstance(options.objective or "noise", str):
+        raise InputError("a model is measured for one objective; mixes need a network on paper")
+    check_writable(options.apply_to, (".json",))
+    with others_to_stderr():
+        loaded = load_model(options.model, seed=options.seed)
+        inputs, source = choose_data(
+            loaded, options.data, options.shape, options.batch, options.seed
+        )
+        with _progress() as progress:
+            found = schedule_model(
+                loaded.model,
+                inputs,
+                budget,
+                options.objective or "noise",
+                kinds=options.kinds,
+                across_kinds=options.across_kinds,
+                seed=options.seed,
+                progress=progress,
+            )
+    payload = {"model": loaded.name, "data": source, **found.to_dict()}
+    if options.apply_to is not None:
+        with replacing(options.apply_to) as beside:
+            beside.write_text(found.schedule.to_json() + "\n", encoding="utf-8")
+    if options.json:
+        print_json(payload)
+    else:
+        from depthscale.report.model_schedules import render_model_schedule
+
+        print_text(render_model_schedule(payload, options.apply_to))
+    say_written(options.json, options.apply_to)
+    return HEALTHY
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int], Callable[[], None]]]:
+    """A bar on standard error where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+
+        def begin(total: int) -> Callable[[], None]:
+            task: Any = bar.add_task("Measuring site by site", total=total)
+            return lambda: bar.advance(task)
+
+        yield begin

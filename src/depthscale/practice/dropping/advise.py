@@ -1,0 +1,309 @@
+"""The dropout schedule that is best for a model, what it should do, and what it was seen to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from depthscale.answers import InputError, Undefined
+from depthscale.practice.dropping.budgets import SiteBudgets, site_budgets
+from depthscale.practice.dropping.chain import SiteChain, site_chain
+from depthscale.practice.dropping.response import (
+    MEASURED,
+    ResponseLandscape,
+    measure_response,
+    observe,
+)
+from depthscale.practice.dropping.sites import DropoutSite, dropout_sites
+from depthscale.practice.schedule import Budget, Schedule
+from depthscale.practice.schedules.objectives import SENSE
+from depthscale.practice.schedules.optimise import Optimum, optimise_schedule
+from depthscale.theory.gaussian import Array
+
+CHECKS, STUDENT = 8, 2.3646
+"""Pairs of masks with which a schedule is measured, and Student's 97.5 % quantile for them."""
+PERMUTATIONS = 1000
+OF_EQUAL_LAYERS = ("xi", "reach")
+KINDS = ("attention", "projection", "mlp", "path", "embedding", "other")
+
+Predicted = Mapping[str, Mapping[str, float | None]]
+Progress = Callable[[int], Callable[[], None]]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A measured number and its standard error; NaN where it does not exist."""
+
+    value: float
+    error: float
+
+    @classmethod
+    def of(cls, values: Array) -> Effect:
+        """By the jackknife: the value of all, then those of all but one."""
+        left, count = values[1:], len(values) - 1
+        with np.errstate(invalid="ignore"):
+            spread = math.sqrt((count - 1) * float(np.mean((left - left.mean()) ** 2)))
+        return cls(float(values[0]), spread)
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ± {self.error:.1g}"
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Both numbers, None where they do not exist."""
+        return {"value": _finite(self.value), "error": _finite(self.error)}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Rates chosen by one engine.
+
+    ``predicted[objective][arm]`` has the arms ``schedule``, ``uniform``, ``mirrored`` and
+    ``best_random`` (of 1,000 permutations, in each objective). ``basis`` says what the engine is,
+    ``certificate`` how good the rates are by it.
+    """
+
+    rates: Array
+    basis: str
+    predicted: Predicted
+    certificate: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelSchedule:
+    """A schedule for a model's sites, beside other arms: what is predicted and what was seen.
+
+    ``observed[arm][objective]`` was measured on the model afterwards, with masks that played no
+    part in the choice, for the arms ``schedule``, ``uniform``, ``mirrored`` and ``present`` (the
+    rates that the model has). ``gain`` is the observed advantage over uniform in ``objective``,
+    from the same seeds, positive where the schedule is better; None for an objective that cannot be
+    observed. ``left`` are sites that keep their rates.
+    """
+
+    sites: tuple[DropoutSite, ...]
+    left: tuple[DropoutSite, ...]
+    schedule: Schedule
+    objective: str
+    budgets: SiteBudgets
+    choice: Choice
+    observed: Mapping[str, Mapping[str, Effect]]
+    gain: Effect | None
+
+    @property
+    def helps(self) -> bool | None:
+        """Whether the schedule was seen to be better than uniform, beyond chance.
+
+        By 2.365 standard errors: 95 % confidence, two-sided, with the pairs of ``CHECKS``. None
+        where the objective cannot be observed.
+        """
+        return None if self.gain is None else self.gain.value > STUDENT * self.gain.error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data; None for what does not exist."""
+        return {
+            "objective": self.objective,
+            "basis": self.choice.basis,
+            "rates": list(self.schedule.rates),
+            "sites": [
+                {"name": s.name, "kind": s.kind, "now": s.rate, "rate": rate, "calls": s.calls}
+                for s, rate in zip(self.sites, self.schedule.rates, strict=True)
+            ],
+            "left": [{"name": s.name, "kind": s.kind, "reason": s.reason} for s in self.left],
+            "budgets": [
+                {
+                    "sites": [self.sites[k].name for k in members],
+                    "mean": budget.mean_at(len(members)),
+                    "cap": budget.cap,
+                    "floor": budget.floor,
+                }
+                for members, budget in self.budgets.groups
+            ],
+            "objectives": {
+                name: {**arms, "more_is_better": SENSE[name] > 0}
+                for name, arms in self.choice.predicted.items()
+            },
+            "observed": {
+                arm: {name: one.to_dict() for name, one in table.items()}
+                for arm, table in self.observed.items()
+            },
+            "gain": None if self.gain is None else self.gain.to_dict(),
+            "helps": self.helps,
+            "certificate": dict(self.choice.certificate),
+        }
+
+
+def schedule_model(
+    model: nn.Module,
+    inputs: Any,
+    budget: Budget | None = None,
+    objective: str = "noise",
+    kinds: Sequence[str] | None = None,
+    across_kinds: bool = False,
+    seed: int = 0,
+    progress: Progress = lambda total: lambda: None,
+) -> ModelSchedule:
+    """Choose the rates of a model's dropout sites for one objective, and measure what they do.
+
+    Where the sites lie in one plain chain of layers, the rates are the optimum of its exact
+    recursion at infinite width, for every objective of ``optimise_schedule``. Elsewhere they are
+    that of the measured response of the single sites, for those of ``MEASURED``. The model runs in
+    train mode, at the weights that it has, and is left as it was.
+
+    Parameters
+    ----------
+    inputs:
+        A batch as ``audit`` takes it, of two different examples at least; a hundred are plenty.
+    budget:
+        Of the rates of each kind of site by itself (``across_kinds``: of all sites together).
+        Default: each keeps the mean rate that it has now (0.1 if nothing drops), with a cap of
+        twice that.
+    objective:
+        A name of ``SENSE``.
+    kinds:
+        Kinds of sites to schedule, such as ``("mlp", "projection")``; default all.
+    progress:
+        Called with the number of measurements; returns what is called after each.
+
+    Raises
+    ------
+    InputError
+        A model without sites to schedule, an objective that neither engine has, a budget in fields
+        or of another number of sites, and what ``measure`` refuses.
+    """
+    if objective not in SENSE:
+        raise InputError(f"objective is {objective!r}; expected {', '.join(SENSE)}")
+    found, sites = _sites(model, inputs, kinds)
+    budgets = site_budgets(sites, budget, across_kinds)
+    chain = site_chain(model, inputs, sites, seed)
+    if len(budgets.groups) > 1:
+        chain = "each kind of site has a budget of its own"
+    if isinstance(chain, SiteChain):
+        choice = _by_recursion(chain, budgets.groups[0][1], objective, seed)
+    elif objective in MEASURED:
+        choice = _by_response(model, inputs, sites, budgets, objective, seed, progress)
+    else:
+        raise InputError(
+            f"{objective} needs a plain chain of layers ({chain}); choose among"
+            f" {', '.join(MEASURED)}, which are measured on any model"
+        )
+    rates = choice.rates
+    arms = _arms(rates, budgets, sites)
+    # Other masks than those that the choice was made with, or the choice would flatter itself.
+    fresh = seed + 1_000_003
+    contrast = float(observe(model, inputs, sites, [0.0] * len(sites), 2, fresh).contrast.mean())
+    values = {}
+    for arm, x in arms.items():
+        seen = observe(model, inputs, sites, x.tolist(), CHECKS, fresh)
+        values[arm] = {name: seen.objective(name, contrast) for name in MEASURED}
+    gain = None
+    if objective in MEASURED:
+        better = values["schedule"][objective] - values["uniform"][objective]
+        gain = Effect.of(MEASURED[objective] * better)
+    return ModelSchedule(
+        sites=sites,
+        left=tuple(site for site in found if site not in sites),
+        schedule=Schedule(tuple(rates.tolist()), tuple(site.name for site in sites)),
+        objective=objective,
+        budgets=budgets,
+        choice=choice,
+        observed={
+            arm: {name: Effect.of(v) for name, v in table.items()} for arm, table in values.items()
+        },
+        gain=gain,
+    )
+
+
+def _sites(
+    model: nn.Module, inputs: Any, kinds: Sequence[str] | None
+) -> tuple[tuple[DropoutSite, ...], tuple[DropoutSite, ...]]:
+    """All sites of a model, and those that a schedule can be put on."""
+    if isinstance(inputs, Mapping):
+        found = dropout_sites(model, **inputs)
+    else:
+        found = dropout_sites(model, *(inputs if isinstance(inputs, tuple) else (inputs,)))
+    if kinds is not None:
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown:
+            raise InputError(f"kinds are {', '.join(kinds)}; expected some of {', '.join(KINDS)}")
+    chosen = tuple(s for s in found if s.how != "none" and (kinds is None or s.kind in kinds))
+    if not chosen:
+        have = ", ".join(sorted({f"{site.kind} ({site.name})" for site in found})[:4])
+        raise InputError(
+            f"{type(model).__name__} has no dropout site to schedule"
+            + (f" among {have}" if have else "; give it some with insert_sites")
+        )
+    return found, chosen
+
+
+def _by_recursion(chain: SiteChain, budget: Budget, objective: str, seed: int) -> Choice:
+    """The optimum of the exact recursion of the chain that a model is.
+
+    The paper's surrogates speak of equal layers: for them every layer is the median one.
+    """
+    layers = [k for k, site in enumerate(chain.site) if site is not None]
+    best: Optimum
+    if objective in OF_EQUAL_LAYERS:
+        best = optimise_schedule(chain.median, len(layers), budget, objective, chain.eps0, seed)
+        basis = "the paper's surrogate for equal layers, of the median one of its chain"
+    else:
+        best = optimise_schedule(
+            *(chain.fields, len(layers), budget, objective, chain.eps0, seed),
+            q0=chain.q0,
+            sites=layers,
+        )
+        basis = "exact recursion of its chain of layers, at infinite width"
+    arms = ("schedule", "uniform", "mirrored", "best_random")
+    predicted = {
+        name: {
+            arm: None if isinstance(value := getattr(one, arm), Undefined) else float(value)
+            for arm in arms
+        }
+        for name, one in best.objectives.items()
+    }
+    return Choice(np.array(best.schedule.rates), basis, predicted, best.certificate.to_dict())
+
+
+def _by_response(
+    model: nn.Module,
+    inputs: Any,
+    sites: Sequence[DropoutSite],
+    budgets: SiteBudgets,
+    objective: str,
+    seed: int,
+    progress: Progress,
+) -> Choice:
+    """The optimum of the response of each site alone, to first order."""
+    advance = progress(len(sites) + 1)
+    response = measure_response(model, inputs, sites, budgets.cap, seed=seed, advance=advance)
+    scene = ResponseLandscape(response)
+    rates, exact = scene.optimum(objective, budgets)
+    rows = np.stack([rates, budgets.uniform, budgets.mirrored(rates)])
+    shuffled = budgets.permuted(rates, PERMUTATIONS, seed)
+    predicted = {}
+    for name, sense in MEASURED.items():
+        best = float(sense * np.max(sense * scene.values(name, shuffled)))
+        own = [*scene.values(name, rows).tolist(), best]
+        arms = ("schedule", "uniform", "mirrored", "best_random")
+        predicted[name] = {arm: _finite(v) for arm, v in zip(arms, own, strict=True)}
+    return Choice(
+        rates,
+        "measured response of each site alone, to first order",
+        predicted,
+        {"exact": exact, "budget_violation": budgets.violation(rates)},
+    )
+
+
+def _arms(rates: Array, budgets: SiteBudgets, sites: Sequence[DropoutSite]) -> dict[str, Array]:
+    arms = {"schedule": rates, "uniform": budgets.uniform, "mirrored": budgets.mirrored(rates)}
+    present = [site.rate for site in sites]
+    if None not in present:
+        arms["present"] = np.array(present)
+    return arms
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

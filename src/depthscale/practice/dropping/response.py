@@ -1,0 +1,253 @@
+r"""What dropout at each place of a real model does to its signals, measured one site at a time.
+
+To first order in the rates ``p_s`` the effects of different sites add up. With only site ``s`` on,
+at the rate ``r``, and the model run twice on the same inputs (two masks each), let ``n_s`` be the
+misalignment of one input with itself at the last layer, ``e_s`` the sum of it over all layers, and
+``k_s`` the contrast, the misalignment of two inputs less ``n_s``. Then
+
+    noise      1 - prod_s (1 - n_s)^(p_s/r)      misalignment of two passes at the output
+    exposure   sum_s (p_s/r) e_s                 that misalignment summed over the layers
+    signal     sum_s (p_s/r) log(k_0/k_s)        log contrast lost, with k_0 that without dropout
+    snr        k_0 exp(-signal)/noise
+
+which holds for any model that runs, at the weights that it has (correlations multiply from site to
+site where the maps between are linear). What it leaves out, that sites act on each other, is
+measured afterwards on the schedule that it led to (``observe``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from depthscale.answers import InputError, Quantity, Undefined
+from depthscale.practice.dropping.apply import apply_schedule
+from depthscale.practice.dropping.budgets import SiteBudgets
+from depthscale.practice.dropping.sites import DropoutSite
+from depthscale.practice.probe.measure import measure
+from depthscale.theory.gaussian import Array
+
+MEASURED = {"signal": -1, "noise": -1, "exposure": 1, "snr": 1}
+"""Objectives that can be measured on any model; 1 where more is better."""
+REPEATS, PAIRS = 4, 1024
+MOST_ORDERS = 20_000
+Progress = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Signals of a model at given rates: one number for each repeat with masks of its own.
+
+    ``noise, exposure, contrast`` have shape (repeats,); ``layers`` counts what ``exposure`` sums.
+    """
+
+    noise: Array
+    exposure: Array
+    contrast: Array
+    layers: int
+
+    def objective(self, name: str, contrast_without: float) -> Array:
+        """One objective of the mean over all repeats, then over all but each, (1 + repeats,).
+
+        Leaving one out at a time is what the jackknife needs. Infinite or NaN where the objective
+        does not exist.
+        """
+        noise, exposure, contrast = (_means(a) for a in (self.noise, self.exposure, self.contrast))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = {
+                "noise": noise,
+                "exposure": exposure,
+                "signal": np.log(contrast_without / contrast),
+                "snr": contrast / noise,
+            }
+        return np.asarray(values[name])
+
+
+def _means(values: Array) -> Array:
+    """The mean, and the means without each of the values."""
+    total, count = values.sum(), len(values)
+    return np.append(total / count, (total - values) / (count - 1))
+
+
+@dataclass(frozen=True)
+class Response:
+    """What each site does alone, at the ``rate`` it had; arrays of shape (sites,).
+
+    ``noise`` is ``-log(1 - n_s)``. ``contrast`` is the misalignment of two inputs at the last layer
+    without dropout. A ``floor`` above 0 is the noise, likewise, that remains with all sites off: of
+    places whose rate cannot be set.
+    """
+
+    sites: tuple[DropoutSite, ...]
+    rate: Array
+    noise: Array
+    exposure: Array
+    signal: Array
+    contrast: float
+    floor: float
+
+
+def observe(
+    model: nn.Module,
+    inputs: Any,
+    sites: Sequence[DropoutSite],
+    rates: Sequence[float],
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> Observed:
+    """Measure a model in train mode with these rates at these sites; it is left as it was.
+
+    Raises
+    ------
+    InputError
+        A model or inputs that ``measure`` does not take, fewer than two inputs, a signal that is
+        not finite, or one that is 0 at the last layer.
+    """
+    rows = []
+    for repeat in range(repeats):
+        with apply_schedule(model, rates, sites):
+            found = measure(model, inputs, mode="train", pairs=PAIRS, seed=seed + repeat)
+        if found.nonfinite_at is not None:
+            raise InputError(f"the signal is not finite at {found.nonfinite_at}")
+        pair = _last(found.eps[0])
+        if not math.isfinite(pair):
+            raise InputError("no two inputs differ at the last layer; give at least two examples")
+        own = np.zeros(1) if found.eps_masks is None else found.eps_masks[0]
+        rows.append((_last(own), float(np.nansum(own)), pair - _last(own)))
+    noise, exposure, contrast = np.array(rows).T
+    return Observed(noise, exposure, contrast, len(found.layers))
+
+
+def _last(values: Array) -> float:
+    """The value at the last layer that has one."""
+    known = values[np.isfinite(values)]
+    return float(known[-1]) if known.size else math.nan
+
+
+def measure_response(
+    model: nn.Module,
+    inputs: Any,
+    sites: Sequence[DropoutSite],
+    rate: Array,
+    repeats: int = REPEATS,
+    seed: int = 0,
+    advance: Progress = lambda: None,
+) -> Response:
+    """Measure what each site does alone, at its ``rate``: best the one that it will have if any.
+
+    ``advance`` is called after each of the ``len(sites) + 1`` measurements.
+
+    Raises
+    ------
+    InputError
+        As ``observe``; no contrast between inputs at the last layer.
+    """
+    off = [0.0] * len(sites)
+    base = observe(model, inputs, sites, off, repeats, seed)
+    advance()
+    floor, contrast = _uncorrelated(base.noise), float(base.contrast.mean())
+    if not contrast > 0:
+        raise InputError(
+            f"two inputs differ by {contrast:.3g} more than one input from itself at the last layer"
+            " without dropout; there is no signal that dropout could spare"
+        )
+    rows = []
+    for place in range(len(sites)):
+        rates = [float(rate[place]) if place == k else 0.0 for k in range(len(sites))]
+        found = observe(model, inputs, sites, rates, repeats, seed)
+        kept = max(float(found.contrast.mean()), 1e-12 * contrast)
+        rows.append(
+            (
+                max(_uncorrelated(found.noise) - floor, 0.0),
+                max(float((found.exposure - base.exposure).mean()), 0.0),
+                math.log(contrast / kept),
+            )
+        )
+        advance()
+    noise, exposure, signal = np.array(rows).T
+    return Response(tuple(sites), rate, noise, exposure, signal, contrast, floor)
+
+
+def _uncorrelated(noise: Array) -> float:
+    """``-log(1 - noise)``, which adds up where correlations multiply."""
+    return -math.log(max(1.0 - float(noise.mean()), 1e-12))
+
+
+def _angles(groups: Sequence[Array]) -> Array:
+    """One direction between any two at which sites of a group change order; groups (2, size)."""
+    differences = []
+    for pair in groups:
+        i, j = np.triu_indices(pair.shape[1], 1)
+        differences.append(pair[:, i] - pair[:, j])
+    difference = np.concatenate(differences, axis=1)
+    across = np.arctan2(-difference[0], difference[1])
+    turns = np.unique(np.concatenate([across, across + np.pi]) % (2 * np.pi))
+    if not turns.size:
+        return np.zeros(1)
+    following = np.roll(turns, -1)
+    following[-1] += 2 * np.pi
+    return np.asarray((turns + following) / 2)
+
+
+class ResponseLandscape:
+    """The measured objectives of a model as functions of the rates, to first order."""
+
+    def __init__(self, response: Response) -> None:
+        self.response, self.depth = response, len(response.sites)
+
+    def linear(self, name: str) -> Array | None:
+        """Coefficients of what is linear in the rates, with more being better; else None.
+
+        Of ``noise`` its logarithm ``-log(1 - noise)``, which has the same order.
+        """
+        rate = self.response.rate
+        if name == "noise":
+            return -self.response.noise / rate
+        if name == "exposure":
+            return self.response.exposure / rate
+        return -self.response.signal / rate if name == "signal" else None
+
+    def values(self, name: str, x: Array) -> Array:
+        """One objective of schedules (N, L); ``snr`` is infinite without noise."""
+        if name == "snr":
+            with np.errstate(divide="ignore"):
+                kept = self.response.contrast * np.exp(-self.values("signal", x))
+                return np.asarray(kept / self.values("noise", x))
+        linear = self.linear(name)
+        assert linear is not None  # all but snr
+        total = MEASURED[name] * (x @ linear)
+        return np.asarray(-np.expm1(-total - self.response.floor) if name == "noise" else total)
+
+    def table(self, x: Array, names: Sequence[str]) -> dict[str, Array]:
+        """Several objectives of schedules (N, L)."""
+        return {name: self.values(name, x) for name in names}
+
+    def optimum(self, name: str, budgets: SiteBudgets) -> tuple[Array, bool]:
+        """The best rates within budgets, and whether they are the best of all for certain.
+
+        ``noise``, ``exposure`` and ``signal`` are linear programs. ``snr`` is a concave function of
+        two linear ones, so that its optimum is that of some combination of them: all combinations
+        are tried that order the sites differently, up to ``MOST_ORDERS`` of them.
+        """
+        linear = self.linear(name)
+        if linear is not None:
+            return budgets.maximise(linear), True
+        pair = np.stack([self.response.noise, self.response.signal]) / self.response.rate
+        worth = pair / budgets.weights
+        angles = _angles([worth[:, list(members)] for members, _ in budgets.groups])
+        exact = len(angles) <= MOST_ORDERS
+        if not exact:
+            angles = angles[np.linspace(0, len(angles) - 1, MOST_ORDERS).astype(int)]
+        rows = budgets.maximise(np.stack([np.cos(angles), np.sin(angles)], axis=1) @ pair)
+        return rows[int(np.argmax(self.values(name, rows)))], exact
+
+    def quantity(self, name: str, value: float) -> Quantity:
+        """A value for a reader, or why there is none."""
+        if math.isfinite(value):
+            return float(value)
+        return Undefined("no site drops anything: there is no noise to compare with")

@@ -1,0 +1,1 @@
+"""Which rates over depth are best: the exact recursion, the objectives, the optimum."""

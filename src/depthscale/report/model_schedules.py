@@ -1,0 +1,113 @@
+"""What a dropout schedule does to a real model, in plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from depthscale.report.schedules import MEANINGS
+from depthscale.report.summaries import WIDTH, wrap
+from depthscale.report.words import clean, plain_number
+
+ARMS = {"schedule": "this one", "uniform": "uniform", "mirrored": "mirrored", "present": "as it is"}
+BAR, LONGEST = 24, 44
+
+
+def render_model_schedule(payload: Mapping[str, Any], path: Path | None = None) -> str:
+    """Return the answer of ``depthscale schedule MODEL`` for a reader."""
+    lines = [
+        f"Dropout schedule for {clean(payload['model'])}, best for {payload['objective']}",
+        "─" * WIDTH,
+        *_sites(payload["sites"]),
+    ]
+    for site in payload["left"]:
+        reason = clean(site["reason"]) or f"of kind {site['kind']}"
+        lines += wrap("left as it is: ", f"{clean(site['name'])}, {reason}")
+    lines += ["", *_predicted(payload["objectives"]), "", *_observed(payload["observed"]), ""]
+    return "\n".join([*lines, *_worth(payload), "", *_use(payload, path)])
+
+
+def _sites(sites: list[Mapping[str, Any]]) -> list[str]:
+    most = max(site["rate"] for site in sites)
+    width = min(max(len(clean(site["name"])) for site in sites), LONGEST)
+    lines = [f"{'site':<{width}}  {'kind':<10}  {'now':>5}  {'then':>6}"]
+    for site in sites:
+        name = clean(site["name"])
+        name = name if len(name) <= width else "..." + name[3 - width :]
+        bar = "#" * round(BAR * site["rate"] / most) if most else ""
+        rates = f"{plain_number(site['now']):>5}  {plain_number(site['rate']):>6}"
+        lines.append(f"{name:<{width}}  {site['kind']:<10}  {rates}  {bar}".rstrip())
+    return lines
+
+
+def _predicted(objectives: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    arms = ("schedule", "uniform", "mirrored", "best_random")
+    form = "{:<10}{:<6}" + "{:>12}" * len(arms) + "  {}"
+    lines = [form.format("predicted", "", "this one", "uniform", "mirrored", "best random", "")]
+    for name, row in objectives.items():
+        better = "more" if row["more_is_better"] else "less"
+        cells = [plain_number(row[arm], 4) for arm in arms]
+        lines.append(form.format(name, better, *cells, MEANINGS[name]))
+    return [line.rstrip() for line in lines]
+
+
+def _observed(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    shown = [arm for arm in ARMS if arm in arms]
+    form = "{:<16}" + "{:>18}" * len(shown)
+    lines = [form.format("measured", *(ARMS[arm] for arm in shown))]
+    for name in arms["schedule"]:
+        lines.append(form.format(name, *(_effect(arms[arm][name]) for arm in shown)))
+    return lines
+
+
+def _effect(one: Mapping[str, Any]) -> str:
+    if one["value"] is None:
+        return "none"
+    return f"{plain_number(one['value'])} ± {plain_number(one['error'], 1)}"
+
+
+def _worth(payload: Mapping[str, Any]) -> list[str]:
+    name, helps = payload["objective"], payload["helps"]
+    row = payload["objectives"][name]
+    same, own = plain_number(row["uniform"], 4), plain_number(row["schedule"], 4)
+    if helps is None:
+        nothing = "no benefit expected: " if row["uniform"] == row["schedule"] else ""
+        text = f"{nothing}{name} goes from {same} (uniform) to {own}, as predicted; not measurable"
+    else:
+        seen = payload["observed"]
+        before, after = (_effect(seen[arm][name]) for arm in ("uniform", "schedule"))
+        text = f"{name} was measured to go from {before} (the same mean everywhere) to {after}"
+        if not helps:
+            text = (
+                f"no benefit expected: {text}, a gain of {_effect(payload['gain'])}, which is"
+                " within chance"
+            )
+    basis = (
+        f"{payload['basis']}; measured on {clean(payload['data'])} in train mode, at the weights"
+        " that the model has"
+    )
+    advice = (
+        "this is about signals, not about accuracy; what it buys in training has to be tried, with"
+        " a uniform rate tuned at 1x, 2x and 3x as the control that matters"
+    )
+    rows = (("worth", text), ("basis", basis), ("note", advice))
+    return [line for head, words in rows for line in wrap(f"{head:<8}", words)]
+
+
+def _use(payload: Mapping[str, Any], path: Path | None) -> list[str]:
+    """Code to paste."""
+    lines = [
+        "to use it",
+        "  from depthscale import apply_schedule, dropout_sites",
+        "  dropout_sites(model, inputs)",
+    ]
+    if path is not None:
+        return [*lines, f"  apply_schedule(model, {clean(str(path))!r})"]
+    return [
+        *lines,
+        "  rates = {",
+        *(f"      {clean(site['name'])!r}: {site['rate']:.6g}," for site in payload["sites"]),
+        "  }",
+        "  apply_schedule(model, rates.values(), rates.keys())",
+    ]
