@@ -62,10 +62,8 @@ def render_trial(results: Results, differences: Sequence[Difference]) -> str:
 
 def _table(results: Results, cell: str, differences: list[Difference]) -> list[str]:
     seeds = results.seeds(cell)
-    title = (
-        f"{clean(cell)}, {len(seeds)} seeds; best dose of one rate for all sites, by validation: "
-    )
-    title += ", ".join(f"{best_dose(results, cell, m)} ({m})" for m in ("final", "selected"))
+    doses = ", ".join(f"{best_dose(results, cell, m)} ({m})" for m in ("final", "selected"))
+    title = f"{clean(cell)}, {len(seeds)} seeds"
     form = "{:<14}{:>7} {:<25}{:>7} {:<25}{:>6} {:>6}"
     lines = [title, "─" * WIDTH]
     lines.append(form.format("", "final", "", "chosen", "", "acc.", "calib."))
@@ -78,6 +76,7 @@ def _table(results: Results, cell: str, differences: list[Difference]) -> list[s
         rest = (results.values(cell, arm.name, m, "selected") for m in METRICS[1:3])
         cells += [f"{100 * values.mean():.2f}" for values in rest]
         lines.append(form.format(clean(arm.name), *cells).rstrip())
+    lines += wrap("", f"best rate for all sites, by validation: {doses}")
     merged = [arm for arm in results.trial.cell(cell).arms if len(arm.names) > 1]
     for arm in merged:
         lines += wrap("", f"{arm.name} is also: {', '.join(arm.names[1:])}")
