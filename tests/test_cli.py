@@ -162,7 +162,18 @@ class TestPackage:
 class TestHelp:
     @pytest.mark.parametrize(
         "command",
-        ["", "audit", "theory", "critical", "phase", "universality", "law", "simulate", "schedule"],
+        [
+            "",
+            "audit",
+            "theory",
+            "critical",
+            "phase",
+            "universality",
+            "law",
+            "simulate",
+            "schedule",
+            "trial",
+        ],
     )
     def test_has_an_example_and_the_exit_codes(self, run, capsys, command):
         with pytest.raises(SystemExit) as ended:
@@ -181,7 +192,7 @@ class TestHelp:
     def test_examples_parse(self):
         # Every line of every help text that starts with the command must be a valid one.
         texts = (cli.TOP, cli.AUDIT, cli.THEORY, cli.CRITICAL, cli.PHASE)
-        shown = "".join((*texts, cli.UNIVERSALITY, cli.LAW, cli.SIMULATE))
+        shown = "".join((*texts, cli.UNIVERSALITY, cli.LAW, cli.SIMULATE, cli.TRIAL))
         lines = [line.split("    ")[0].strip() for line in shown.splitlines()]
         commands = [
             line for line in lines if line.startswith("depthscale ") and "(" not in line[:14]

@@ -199,13 +199,13 @@ examples:
   depthscale trial --size paper --seeds 20 --device cuda --out gpu.jsonl
   depthscale trial --sweep width --seeds 5 --workers 2 --out width.jsonl
 
-Trains the same network with every schedule: none, uniform at 1, 2 and 3 times the mean, every named
-profile and its mirror, one random permutation for each seed, for the MLP also what theory finds
-best for each objective, and a block that slides from the input to the output. Within a seed all
-share weights, examples and order of batches; dropout noise is drawn for each by itself.
+Trains the same network with every schedule: none, uniform at 1, 1.5, 2 and 3 times the mean, every
+named profile and its mirror, one random permutation for each seed, for the MLP also what theory
+finds best for each objective, and a block that slides from the input to the output. Within a seed
+all share weights, examples and order of batches; dropout noise is drawn for each by itself.
 Prints cross-entropies with paired intervals and p-values, at the last epoch and at the one that a
-validation part selects; test examples decide nothing. What schedule helps the most may be another
-dose: mind "uniform 2x".
+validation part selects; test examples decide nothing. Mind the uniform rates of other doses: the
+best of them is the control that matters.
 The file has a line for each run as soon as it ends; the same command goes on where it was stopped.
 
 """

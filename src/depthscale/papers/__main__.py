@@ -44,9 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="few random networks, where there are any; such verdicts are not to be quoted",
     )
+    parser.add_argument(
+        "--retrain",
+        action="store_true",
+        help="train the networks of dropout anew, into OUT/runs (hours), in place of the runs that"
+        " come with the package",
+    )
     options = parser.parse_args(arguments)
     try:
-        verdicts = reproduce(options.paper, options.out, quick=options.quick)
+        verdicts = reproduce(
+            options.paper, options.out, quick=options.quick, retrain=options.retrain
+        )
     except InputError as error:
         print(f"papers: {error}", file=sys.stderr)
         return 2
@@ -57,17 +65,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def reproduce(paper: str, out: Path | None = None, *, quick: bool = False) -> Verdicts:
+def reproduce(
+    paper: str, out: Path | None = None, *, quick: bool = False, retrain: bool = False
+) -> Verdicts:
     """Compute all claims of a paper; with ``out``, write ``claims.json`` and the figures there.
 
     Raises
     ------
     InputError
-        ``out`` cannot be made or written.
+        ``out`` cannot be made or written; ``retrain`` without it, or of another paper.
     """
     if out is not None:
         _make(out)
-    study = STUDIES[paper](quick)
+    if retrain and (out is None or paper != "dropout"):
+        raise InputError(
+            "--retrain takes --out, where the runs go, and the paper dropout; gradients trains its"
+            " networks every time"
+        )
+    study = _dropout(quick, out / "runs") if retrain and out is not None else STUDIES[paper](quick)
     drawings = study.figures() if out is not None else {}
     with _progress(len(study.groups) + len(drawings)) as advance:
         groups = []
@@ -80,17 +95,26 @@ def reproduce(paper: str, out: Path | None = None, *, quick: bool = False) -> Ve
         for name, draw in drawings.items():
             advance(name)
             _written(out / name, draw)
-        command = f"python -m depthscale.papers {paper}{' --quick' if quick else ''}"
+        given = {"quick": quick, "retrain": retrain}
+        flags = "".join(f" --{name}" for name, on in given.items() if on)
+        command = f"python -m depthscale.papers {paper}{flags}"
         record = _record(command, study.settings, verdicts)
         text = json.dumps(record, indent=2, allow_nan=False) + "\n"
         _written(out / "claims.json", lambda path: path.write_text(text, encoding="utf-8"))
     return verdicts
 
 
-def _dropout(quick: bool) -> Study:
+def _dropout(quick: bool, folder: Path | None = None) -> Study:
     from depthscale.papers import dropout
+    from depthscale.papers.dropout.experiments import Runs, retrain, trained
 
-    return Study(dropout.TITLE, dropout.GROUPS, dropout.figures, {})
+    runs = Runs() if folder is None else retrain(folder)
+    groups = [
+        (name, partial(trained, runs) if name == "experiments" else group)
+        for name, group in dropout.GROUPS
+    ]
+    figures = partial(dropout.figures, runs)
+    return Study(dropout.TITLE, groups, figures, {"runs": runs.provenance()})
 
 
 def _gradients(quick: bool) -> Study:

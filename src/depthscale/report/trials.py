@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,20 +51,19 @@ def render_trial(results: Results, differences: Sequence[Difference]) -> str:
     for cell in trial.cells:
         lines += ["", *_table(results, cell.name, [d for d in differences if d.cell == cell.name])]
     text = (
-        f"brackets: {100 * LEVEL:.0f} % intervals over seeds of the difference within a seed (bootstrap,"
-        f" BCa), not widened for their number; *: p < 0.05 by Wilcoxon's signed ranks and Holm's"
-        f" rule over the family of {len(differences)} comparisons (arms, both moments, baselines,"
-        f" {', '.join(METRICS)}). The selected epoch is that of the least validation cross-entropy"
+        f"brackets: {100 * LEVEL:.0f} % intervals over seeds of the difference within a seed"
+        " (bootstrap, BCa), not widened for their number; *: p < 0.05 by Wilcoxon's signed ranks"
+        f" and Holm's rule over the family of {len(differences)} comparisons (arms, both moments,"
+        f" baselines, {', '.join(METRICS)}). The selected epoch is that of the least validation"
+        " cross-entropy"
     ).replace("_", " ")
     return "\n".join([*lines, "", *wrap(f"{'note':<6}", text)])
 
 
 def _table(results: Results, cell: str, differences: list[Difference]) -> list[str]:
     seeds = results.seeds(cell)
-    title = (
-        f"{clean(cell)}, {len(seeds)} seeds; best dose of one rate for all sites, by validation: "
-    )
-    title += ", ".join(f"{best_dose(results, cell, m)} ({m})" for m in ("final", "selected"))
+    doses = ", ".join(f"{best_dose(results, cell, m)} ({m})" for m in ("final", "selected"))
+    title = f"{clean(cell)}, {len(seeds)} seeds"
     form = "{:<14}{:>7} {:<25}{:>7} {:<25}{:>6} {:>6}"
     lines = [title, "─" * WIDTH]
     lines.append(form.format("", "final", "", "chosen", "", "acc.", "calib."))
@@ -77,6 +76,7 @@ def _table(results: Results, cell: str, differences: list[Difference]) -> list[s
         rest = (results.values(cell, arm.name, m, "selected") for m in METRICS[1:3])
         cells += [f"{100 * values.mean():.2f}" for values in rest]
         lines.append(form.format(clean(arm.name), *cells).rstrip())
+    lines += wrap("", f"best rate for all sites, by validation: {doses}")
     merged = [arm for arm in results.trial.cell(cell).arms if len(arm.names) > 1]
     for arm in merged:
         lines += wrap("", f"{arm.name} is also: {', '.join(arm.names[1:])}")
@@ -108,7 +108,7 @@ def plot_arms(results: Results, cell: str, differences: Sequence[Difference],
         arms = results.trial.cell(cell).arms
         loss = {a.name: results.values(cell, a.name, "cross_entropy").mean() for a in arms}
         order = sorted((a.name for a in arms if a.name != "uniform"), key=lambda a: -loss[a])
-        figure = page((9.6, 1.1 + 0.24 * len(order)))
+        figure = page((9.6, 1.4 + 0.24 * len(order)))
         panels = figure.subplots(1, len(TITLES), sharey=True)
         for axes, ((metric, moment), title) in zip(panels, TITLES.items(), strict=True):
             mine = {
@@ -119,11 +119,15 @@ def plot_arms(results: Results, cell: str, differences: Sequence[Difference],
             _forest(axes, [mine[name] for name in order])
             dose = best_dose(results, cell, moment)
             at = 0.0 if dose == "uniform" else 100 * _effect(mine[dose])[0]
-            axes.axvline(at, color=GUIDE, linestyle="--", linewidth=1, label=f"best dose: {dose}")
+            axes.axvline(at, color=GUIDE, linestyle="--", linewidth=1)
             axes.set_title(title)
             unit = "points" if metric == "accuracy" else "%"
-            axes.set_xlabel(f"over uniform ({unit})\ndashed: {dose}")
+            axes.set_xlabel(f"over uniform ({unit})\ndashed: best dose, {dose}")
         panels[0].set_yticks(range(len(order)), [clean(name) for name in order])
+        for face, words in (("black", "p < 0.05 after Holm's rule"), ("white", "not so")):
+            how: dict[str, Any] = {"linestyle": "", "color": "black", "markersize": 5}
+            panels[0].plot([], [], "o", markerfacecolor=face, label=words, **how)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return finish(figure, target)
 
 
@@ -162,6 +166,7 @@ def plot_places(results: Results, cell: str, target: Target = None) -> Figure:
                 axes.axhline(level, color=GUIDE, linestyle=dashes, linewidth=1, label=name)
             axes.set_title(TITLES["cross_entropy", moment])
             axes.set_xticks(first, [_span(trial.arm(name).rates) for name in places])
+            axes.set_xlim(0.8, len(places) + 0.2)
             axes.set_xlabel("layers with dropout")
         panels[0].set_ylabel("cross-entropy (nats)")
         handles, names = panels[0].get_legend_handles_labels()
@@ -185,7 +190,9 @@ def plot_sweeps(sweeps: dict[str, Results], target: Target = None) -> Figure:
     with style():
         figure = page((9.6, 4.8))
         widths = [len(results.trial.cells) for results in sweeps.values()]
-        grid = figure.subplots(2, len(sweeps), squeeze=False, width_ratios=widths, sharex="col")
+        grid = figure.subplots(
+            2, len(sweeps), squeeze=False, width_ratios=widths, sharex="col", sharey="row"
+        )
         for column, (name, results) in zip(grid.T, sweeps.items(), strict=True):
             names = [cell.name for cell in results.trial.cells]
             for axes, moment in zip(column, ("final", "selected"), strict=True):
@@ -196,8 +203,8 @@ def plot_sweeps(sweeps: dict[str, Results], target: Target = None) -> Figure:
             labels = [clean(cell.removeprefix(f"{name} ").removeprefix("mean ")) for cell in names]
             column[1].set_xticks(range(len(names)), labels)
             column[1].set_xlabel("mean rate" if name == "budget" else name)
-        grid[0, 0].set_ylabel("last epoch:\ncross-entropy over uniform (%)")
-        grid[1, 0].set_ylabel("selected epoch:\ncross-entropy over uniform (%)")
+        grid[0, 0].set_ylabel("cross-entropy over uniform (%),\nlast epoch")
+        grid[1, 0].set_ylabel("cross-entropy over uniform (%),\nselected epoch")
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(SWEPT))
         return finish(figure, target)
@@ -215,3 +222,29 @@ def _swept(
     x = np.arange(len(cells)) + 0.13 * (index - (len(SWEPT) - 1) / 2)
     how = {"linestyle": "", "capsize": 2, "label": arm, **look(index)}
     axes.errorbar(x, value, yerr=[value - low, high - value], **how)
+
+
+def plot_ranking(
+    rankings: Mapping[str, Mapping[str, tuple[float, float, float]]], target: Target = None
+) -> Figure:
+    """How well each objective ranks schedules: value and ends of an interval, at both moments."""
+    names = list(rankings["final"])
+    order = sorted(names, key=lambda name: rankings["final"][name][0])
+    with style():
+        figure = page((5.4, 3.0))
+        axes = figure.subplots()
+        axes.axvline(0, color="black", linewidth=0.8)
+        for k, (moment, found) in enumerate(rankings.items()):
+            for place, name in enumerate(order):
+                value, low, high = found[name]
+                at = place + 0.12 * (1 - 2 * k)
+                axes.plot([low, high], [at, at], color=COLOURS[k], linewidth=1.6)
+                words = f"{'last' if moment == 'final' else moment} epoch"
+                how: dict[str, Any] = {"linestyle": "", **look(k)}
+                axes.plot(value, at, label=words if place == 0 else None, **how)
+        axes.set_yticks(range(len(order)), order)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlim(-1.05, 1.05)
+        axes.set_xlabel("rank correlation with test loss (1: right order)")
+        figure.legend(loc="outside lower center", ncols=2)
+        return finish(figure, target)

@@ -1,7 +1,8 @@
 """Dropout at the edge of chaos, 2605.21648: its claims recomputed, each with a verdict.
 
-Every number comes from the exact maps of this package. Version v1 of the paper chooses among equal
-schedules by rank flow, v2 by regularization reach; what both state is marked so, and what follows
+Every number comes from the exact maps of this package, but for those of trained networks, whose
+runs lie in ``runs`` (see ``experiments``). Version v1 of the paper chooses among equal schedules by
+rank flow, v2 by regularization reach; what both state is marked so, and what follows
 from the paper's maps without being stated there is marked as ours.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from depthscale.papers.claims import Claim
 from depthscale.papers.dropout.common import tanh_map
+from depthscale.papers.dropout.experiments import Runs, trained, trained_figures
 from depthscale.papers.dropout.laws import (
     collapse_data,
     depth_data,
@@ -25,7 +27,7 @@ from depthscale.papers.dropout.laws import (
     hermite,
 )
 from depthscale.papers.dropout.maps import limits, masks
-from depthscale.papers.dropout.schedules import experiments, reach, schedules
+from depthscale.papers.dropout.schedules import reach, schedules
 from depthscale.theory.universal.reach import reach_ratio
 
 TITLE = "Dropout at the edge of chaos (2605.21648)"
@@ -39,12 +41,12 @@ GROUPS: tuple[tuple[str, Callable[[], list[Claim]]], ...] = (
     ("limits", limits),
     ("schedules", schedules),
     ("reach", reach),
-    ("experiments", experiments),
+    ("experiments", trained),
 )
 """What is computed, in order, by name."""
 
 
-def figures() -> dict[str, Callable[[Any], Any]]:
+def figures(runs: Runs | None = None) -> dict[str, Callable[[Any], Any]]:
     """Every figure by its file name, as a function that writes it to a path."""
     from depthscale.report.laws import (
         plot_collapse,
@@ -64,4 +66,5 @@ def figures() -> dict[str, Callable[[Any], Any]]:
         "collapse-depth.svg": lambda path: plot_collapse_depth(depth_data(), path),
         "hermite.svg": lambda path: plot_hermite(spectrum(), path),
         "reach.svg": lambda path: plot_reach(tau, fractions, ratio, path),
+        **trained_figures(runs),
     }

@@ -180,25 +180,3 @@ def reach() -> list[Claim]:
         )
     )
     return claims
-
-
-def experiments() -> list[Claim]:
-    """What needs trained networks and is not computed here."""
-    return [
-        claim("both", "experiments", statement, "not tested", note=note)
-        for statement, note in (
-            (
-                "early dropout lowers the final cross-entropy of a ReLU MLP on CIFAR-10 by 18-35 %",
-                "needs training; read it beside the best epoch, and beside uniform dropout of twice"
-                " the rate, which in the paper's own table does better than early dropout",
-            ),
-            (
-                "a block of dropout slid from front to back raises the final loss monotonically",
-                "needs training",
-            ),
-            (
-                "early dropout lowers the final loss of vision transformers by 4-7 %",
-                "needs training",
-            ),
-        )
-    ]

@@ -18,7 +18,7 @@ PROFILES = (
     "step", "step-late", "big-step", "big-step-late", "linear", "linear-late", "cosine",
     "cosine-late", "random", "timm",
 )  # fmt: skip
-DOSES = (1, 2, 3)
+DOSES = (1, 1.5, 2, 3)
 SAME = 0.01
 """Arms whose rates differ by no more at any site are one arm: no trial could tell them apart."""
 
@@ -78,8 +78,7 @@ def all_arms(depth: int, mean: float, network: MeanField | None = None) -> tuple
     if not 0 < 3 * mean < 1:
         raise InputError(f"the mean rate is {mean!r}; expected above 0 and below 1/3, as three"
             " times as much is tried too")  # fmt: skip
-    arms = [*some_arms(depth, mean, ("none", *map(dose_name, DOSES))), step_at(depth, mean, 2)]
-    arms += some_arms(depth, mean, PROFILES)
+    arms = some_arms(depth, mean, ("none", *map(dose_name, DOSES), "step 2x", *PROFILES))
     if network is not None:
         arms += optima(depth, mean, network)
     return merged(arms)
@@ -94,8 +93,8 @@ def _rates(depth: int, mean: float, name: str) -> tuple[float, ...]:
     base, _, dose = name.partition(" ")
     if name == "none":
         return (0.0,) * depth
-    if base in ("uniform", "step") and dose in ("", "2x", "3x"):
-        return _clean(profile(base, depth, mean * int(dose.removesuffix("x") or 1)))
+    if base in ("uniform", "step") and dose in ("", *map(_times, DOSES[1:])):
+        return _clean(profile(base, depth, mean * float(dose.removesuffix("x") or 1)))
     if name in PROFILES:
         return _clean(profile("step" if name == "random" else name, depth, mean))
     raise InputError(
@@ -108,14 +107,13 @@ def _clean(schedule: Schedule) -> tuple[float, ...]:
     return tuple(round(rate, 12) for rate in schedule.rates)
 
 
-def dose_name(dose: int) -> str:
+def dose_name(dose: float) -> str:
     """Name of a uniform arm of so many times the mean."""
-    return "uniform" if dose == 1 else f"uniform {dose}x"
+    return "uniform" if dose == 1 else f"uniform {_times(dose)}"
 
 
-def step_at(depth: int, mean: float, dose: int) -> Arm:
-    """The step of so many times the mean."""
-    return some_arms(depth, mean, (f"step {dose}x",))[0]
+def _times(dose: float) -> str:
+    return f"{dose:g}x"
 
 
 def optima(depth: int, mean: float, network: MeanField) -> list[Arm]:
