@@ -12,7 +12,7 @@ import scipy.stats
 from depthscale.answers import InputError
 from depthscale.papers import __main__ as papers
 from depthscale.papers.dropout import experiments
-from depthscale.papers.dropout.experiments import SAME_BUDGET, TRIALS, Runs, trained
+from depthscale.papers.dropout.experiments import SAME_BUDGET, TRIALS, Runs, planned, trained
 from depthscale.practice.trials import runner
 from depthscale.practice.trials.plans import plan
 from depthscale.practice.trials.runner import read_results
@@ -169,8 +169,8 @@ class TestCommittedRuns:
 
     def test_settings_are_those_of_the_plan(self, results):
         name, found = results
-        what, seeds = TRIALS[name]
-        assert found.trial == plan(size="paper", **what)
+        _, seeds = TRIALS[name]
+        assert found.trial == planned(name)
         for cell in found.trial.cells:
             assert found.seeds(cell.name) == tuple(range(seeds))
 

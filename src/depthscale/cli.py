@@ -514,8 +514,9 @@ def _trial_parser(parser: argparse.ArgumentParser) -> None:
     add("--download", action="store_true", help="fetch data that are nowhere")
     add("--size", choices=("small", "paper"), default="small", help="small (default): minutes on "
         "two processors; paper: as 2605.21648")  # fmt: skip
-    add("--sweep", choices=("budget", "width", "depth", "place", "activation"),
-        help="a few arms at several settings of the MLP")  # fmt: skip
+    add("--sweep", choices=("budget", "width", "depth", "place", "activation", "component"),
+        help="a few arms at several settings of the MLP; component: in the branches of vit"
+    )  # fmt: skip
     add("--mean", type=_number, default=0.1, help="mean probability dropped, below 1/3 "
         "(default 0.1)")  # fmt: skip
     add("--arms", type=_words, metavar="A,B,...", help="of the arms, by name (default: all)")

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from depthscale.answers import InputError
+from depthscale.practice.dropping.blocks import BRANCHES
 from depthscale.practice.networks import NETWORKS
 from depthscale.practice.trials.arms import (
     PROFILES,
@@ -77,7 +78,9 @@ TRAINING: dict[str, dict[str, dict[str, Any]]] = {
 FEWER = {"digits": {"train": 1000, "validation": 300, "test": 400}}
 """Examples where there are less than the trial takes."""
 FEW = ("none", "uniform", "uniform 2x", "step", "step-late")
-"""Arms of the sweeps."""
+PLACED = ("uniform", "step", "step-late")
+MORE = (*FEW, "linear", "linear-late")
+"""Arms of the sweeps; of one branch of a transformer; of both its branches."""
 SWEEP_EPOCHS = 30
 BUDGETS = (0.02, 0.05, 0.1, 0.2)
 WIDTHS = (64, 256, 1024)
@@ -124,15 +127,15 @@ def plan(
     if sweep is None:
         cells: tuple[Cell, ...] = (_cell(network, network, sizes, mean, arms),)
     else:
-        if sweep not in SWEEPS or network != "mlp":
+        if sweep not in SWEEPS or SWEPT.get(sweep, "mlp") != network:
+            known = ", ".join(f"{name} of {SWEPT.get(name, 'mlp')}" for name in SWEEPS)
             raise InputError(
-                f"no sweep {sweep!r} of the network {network!r}; expected one of"
-                f" {', '.join(SWEEPS)}, of the mlp"
+                f"no sweep {sweep!r} of the network {network!r}; expected one of {known}"
             )
         cells = SWEEPS[sweep](sizes, mean)
         if arms is not None:
             cells = tuple(replace(c, arms=merged([c.arm(name) for name in arms])) for c in cells)
-        if size == "paper":
+        if size == "paper" and network == "mlp":
             base["epochs"] = SWEEP_EPOCHS
     return Trial(data, cells, **(base | settings))
 
@@ -201,13 +204,30 @@ def _place(sizes: dict[str, Any], mean: float) -> tuple[Cell, ...]:
     return (replace(cell, arms=merged([*plain, *blocks])),)
 
 
+def _component(sizes: dict[str, Any], mean: float) -> tuple[Cell, ...]:
+    """Dropout in one branch of the blocks of a transformer, or in both."""
+    return tuple(
+        Cell(
+            name,
+            "vit",
+            merged(some_arms(sizes["depth"], mean, MORE if name == "both" else PLACED)),
+            sizes,
+            kinds,
+        )
+        for name, kinds in BRANCHES.items()
+    )
+
+
 SWEEPS: dict[str, Callable[[dict[str, Any], float], tuple[Cell, ...]]] = {
     "budget": _budget,
     "width": _width,
     "depth": _depth,
     "place": _place,
     "activation": _activation,
+    "component": _component,
 }
 """Sweeps by name: cells from the sizes of the network and the mean rate."""
+SWEPT = {"component": "vit"}
+"""The network of a sweep where it is not the MLP."""
 
 __all__ = ["MEAN", "PROFILES", "SIZES", "SWEEPS", "mean_field", "optima", "plan"]
