@@ -64,7 +64,7 @@ def test_a_claim_needs_a_verdict_and_reasons(fields):
 
 def test_a_table_shows_every_claim_and_counts_them():
     table = joined("A paper", [[number(1.0), number(2.0)], [number(1.0)]])
-    assert table.counts == dict(zip(VERDICTS, (2, 0, 1, 0), strict=True))
+    assert table.counts == dict(zip(VERDICTS, (2, 0, 1, 0, 0), strict=True))
     text = str(table)
     assert text.count("CONFIRMED") == 2
     assert text.count("REFUTED") == 1

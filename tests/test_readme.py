@@ -99,3 +99,26 @@ def test_map_names_every_file():
         named = path.name if own else f"{room[-2]}/"
         if path.name not in ("__init__.py", "__main__.py"):
             assert named in map_, path
+
+
+def test_effects_of_training_are_those_of_the_runs():
+    from depthscale.papers.dropout.experiments import Runs, effect
+    from depthscale.practice.trials.statistics import best_dose
+
+    results = Runs().results("mlp")
+    assert len(results.seeds("mlp")) == 20
+    rows = dict(re.findall(r"^\| .*\((step|big-step|step-late)\) \| (.*) \|$", TEXT, re.MULTILINE))
+    rows["uniform 2x"] = re.search(r"^\| twice the rate everywhere \| (.*) \|$", TEXT, re.M).group(
+        1
+    )
+    rows["none"] = re.search(r"^\| no dropout \| (.*) \|$", TEXT, re.MULTILINE).group(1)
+    assert len(rows) == 5
+    for arm, row in rows.items():
+        found = (effect(results, arm, "uniform", moment) for moment in ("final", "selected"))
+        assert row == " | ".join(map(str, found))
+    tuned = [
+        str(effect(results, "big-step", best_dose(results, "mlp", moment), moment))
+        for moment in ("final", "selected")
+    ]
+    text = " ".join(TEXT.split())
+    assert f"by {tuned[0]} at the last epoch and {tuned[1]} at the chosen one" in text

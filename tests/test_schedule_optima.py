@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from depthscale.answers import InputError
-from depthscale.practice.schedule import Budget, profile
+from depthscale.practice.schedule import Budget, Schedule, profile
 from depthscale.practice.schedules.exact import CONCAVE, LEVEL, LINEAR, known_optimum
 from depthscale.practice.schedules.objectives import SENSE, Landscape
-from depthscale.practice.schedules.optimise import optimise_network
+from depthscale.practice.schedules.optimise import evaluate_schedule, optimise_network
 from depthscale.practice.schedules.recursion import Recursion
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.meanfield import MeanField
@@ -211,3 +211,18 @@ def test_three_kinds_of_sites_in_a_deep_network():
     assert found.certificate.proof == CONCAVE
     # 60 of 0.2 x 4 a site: 75 of the heaviest, and no partial one
     assert found.schedule.rates == tuple(0.2 if k % 3 == 2 and k < 225 else 0.0 for k in range(300))
+
+
+def test_sites_that_a_rate_does_not_treat_alike_have_no_proof():
+    """Off the fixed point a unit of rate makes more field early: where to put it matters to xi."""
+    found = optimise_network(TANH, 6, Budget(mean=0.1, cap=0.2), "xi", q0=3.0, permutations=0)
+    assert not found.certificate.exact
+    late = evaluate_schedule(TANH, Schedule([0, 0, 0, 0.2, 0.2, 0.2]), q0=3.0, permutations=0)
+    assert found.objectives["xi"].schedule >= late.objectives["xi"].schedule * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("budget", [Budget(mean=0.2, cap=0.2), Budget(mean=0.0, cap=0.2)])
+def test_a_budget_that_one_schedule_meets_is_solved(budget):
+    found = optimise_network(RELU, 4, budget, "exposure", permutations=0)
+    assert found.certificate.exact
+    assert "one schedule alone" in found.certificate.proof

@@ -25,8 +25,8 @@ def trial():
     return plan(size="paper")
 
 
-def written(path, trial, loss, selected=None) -> None:
-    """A file of runs whose losses are given by arm, times a factor and a little noise by seed."""
+def written(path, trial, loss, selected=None, noise=1e-3) -> None:
+    """A file of runs whose losses are given by arm, times a factor and noise by seed."""
     rng = np.random.default_rng(0)
     lines = [runner._header(trial, "made up")]
     for seed in range(SEEDS):
@@ -35,7 +35,7 @@ def written(path, trial, loss, selected=None) -> None:
             for arm in cell.arms:
                 record = {"cell": cell.name, "arm": arm.name, "seed": seed}
                 for moment, rule in (("final", loss), ("selected", selected or loss)):
-                    value = rule(cell, arm) * common * (1 + 1e-3 * rng.normal())
+                    value = rule(cell, arm) * common * (1 + noise * rng.normal())
                     marks = {"cross_entropy": value, "accuracy": 0.5, "calibration_error": 0.1}
                     record[moment] = {"train": marks, "validation": marks, "test": marks}
                 lines.append(record)
@@ -94,7 +94,14 @@ class TestVerdicts:
     def test_noise_alone_confirms_nothing(self, tmp_path, trial):
         written(tmp_path / "mlp.jsonl", trial, lambda cell, arm: 1.0)
         verdicts = {c.verdict for c in claims_of(tmp_path) if "experiments (MLP" in c.where}
-        assert verdicts == {"refuted"}
+        assert verdicts <= {"refuted", "undecided"}
+
+    def test_loud_noise_decides_nothing(self, tmp_path, trial):
+        """No effect, and intervals of some 10 %: they meet the stated ranges, and hold 0."""
+        written(tmp_path / "mlp.jsonl", trial, lambda cell, arm: 1.0, noise=0.15)
+        claims = claims_of(tmp_path)
+        assert found(claims, "lowers the cross-entropy by 1.4-2.5 %").verdict == "undecided"
+        assert found(claims, "twice the rate has a lower loss").verdict == "undecided"
 
     def test_sweeps(self, tmp_path):
         for name, cells in (("width", ("width 64",)), ("depth", ())):

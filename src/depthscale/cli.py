@@ -528,7 +528,10 @@ def _trial_parser(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=_positive, metavar="N", help="examples an update (default 100)")
     add("--optimiser", choices=("adam", "adamw", "sgd"), help="default adamw")
     add(
-        "--learning-rate", type=_number, metavar="RATE", help="at first, then cosine (default 1e-4)"
+        "--learning-rate",
+        type=_number,
+        metavar="RATE",
+        help="at first, then cosine (default: by network and size; the paper's MLP 1e-4)",
     )
     add("--workers", type=_positive, default=1, help="processes (default 1); same results")
     add("--device", help="cpu (default) or cuda")

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from depthscale.answers import InputError
 
-Verdict = Literal["confirmed", "confirmed in a window", "refuted", "not tested"]
+Verdict = Literal["confirmed", "confirmed in a window", "refuted", "undecided", "not tested"]
 Version = Literal["v1", "v2", "both", "ours"]
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -39,7 +39,7 @@ class Claim:
         Largest absolute difference that counts as agreement, and the reason for it.
     verdict:
         ``"confirmed"``; ``"confirmed in a window"``: true in the range tested and not beyond it;
-        ``"refuted"``; ``"not tested"``.
+        ``"refuted"``; ``"undecided"``: the interval leaves both open; ``"not tested"``.
     note:
         What else there is to know, above all where the statement ends to be true.
     """

@@ -61,7 +61,8 @@ def load(
 
     Raises:
         InputError: an unknown name, data that are nowhere, a file that is damaged or not the
-            published one (all are checked by sha256), a failed download.
+            published one (IDX and CIFAR files are checked by sha256, JSON digits by their form), a
+            failed download.
 
     Example:
         >>> train, test = load("digits")

@@ -147,6 +147,8 @@ def train(
         >>> run.losses.shape
         (3,)
     """
+    if epochs is not None and (not isinstance(epochs, int) or epochs < 1):
+        raise InputError(f"epochs must be a whole number, at least 1, got {epochs!r}")
     if epochs is not None:
         steps = epochs * math.ceil(len(train_set) / max(batch, 1))
     _check(train_set, test_set, steps, batch, optimiser, learning_rate)
@@ -253,6 +255,8 @@ def _check(
         raise InputError(
             f"unknown optimiser {optimiser!r}; expected one of {', '.join(OPTIMISERS)}"
         )
+    if not all(isinstance(count, int) for count in (steps, batch)):
+        raise InputError(f"steps and batch must be whole numbers, got {steps!r} and {batch!r}")
     if steps < 1 or batch < 1:
         raise InputError(f"steps and batch must be at least 1, got {steps} and {batch}")
     if not (math.isfinite(learning_rate) and learning_rate > 0):
@@ -281,7 +285,11 @@ def _seeded(where: torch.device, seed: int) -> Iterator[None]:
     """Seed torch's global generators, which dropout draws from, and put them back afterwards."""
     devices = [where] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        # torch.manual_seed would seed all accelerators, which fork_rng then leaves so.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            with torch.cuda.device(where):
+                torch.cuda.manual_seed(seed)
         yield
 
 

@@ -52,10 +52,10 @@ def render_trial(results: Results, differences: Sequence[Difference]) -> str:
         lines += ["", *_table(results, cell.name, [d for d in differences if d.cell == cell.name])]
     text = (
         f"brackets: {100 * LEVEL:.0f} % intervals over seeds of the difference within a seed"
-        " (bootstrap, BCa), not widened for their number; *: p < 0.05 by Wilcoxon's signed ranks"
-        f" and Holm's rule over the family of {len(differences)} comparisons (arms, both moments,"
-        f" baselines, {', '.join(METRICS)}). The selected epoch is that of the least validation"
-        " cross-entropy"
+        " (bootstrap, or Student's below 15 seeds), not widened for their number; *: p < 0.05 by"
+        f" Wilcoxon's signed ranks and Holm's rule over the family of {len(differences)}"
+        f" comparisons (arms, both moments, baselines, {', '.join(METRICS)}). The selected epoch is"
+        " that of the least validation cross-entropy"
     ).replace("_", " ")
     return "\n".join([*lines, "", *wrap(f"{'note':<6}", text)])
 
@@ -214,12 +214,13 @@ def _swept(
     axes: Axes, results: Results, cells: Sequence[str], arm: str, moment: str, index: int
 ) -> None:
     effects = []
-    for cell in cells:
+    there = [any(arm in a.names for a in results.trial.cell(cell).arms) for cell in cells]
+    for cell in np.array(cells)[there].tolist():
         a = results.values(cell, arm, "cross_entropy", moment)
         b = results.values(cell, "uniform", "cross_entropy", moment)
         effects.append([100 * x for x in bootstrap(relative_difference(a, b), len(a))])
     value, low, high = np.transpose(effects)
-    x = np.arange(len(cells)) + 0.13 * (index - (len(SWEPT) - 1) / 2)
+    x = np.flatnonzero(there) + 0.13 * (index - (len(SWEPT) - 1) / 2)
     how = {"linestyle": "", "capsize": 2, "label": arm, **look(index)}
     axes.errorbar(x, value, yerr=[value - low, high - value], **how)
 

@@ -59,7 +59,7 @@ def certify(
     residual = _residual(scene, budget, objective, x, up, down)
     return Certificate(
         bool(proof),
-        proof or _shown(residual, best_exchange, x.size),
+        proof or _shown(residual, best_exchange),
         residual,
         budget.violation(x),
         int((~down).sum()),
@@ -69,9 +69,7 @@ def certify(
     )
 
 
-def _shown(residual: float, best_exchange: float, depth: int) -> str:
-    if depth == 1:
-        return "global: one site has one rate"
+def _shown(residual: float, best_exchange: float) -> str:
     if residual < STATIONARY and best_exchange > SETTLED:
         return (
             "local: no small change helps; an exchange between two sites that gains"

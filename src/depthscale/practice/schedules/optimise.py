@@ -23,6 +23,7 @@ from depthscale.theory.gaussian import Array
 
 __all__ = ["Evaluation", "Optimum", "evaluate_schedule", "optimise_network"]
 
+ONLY = "global: one schedule alone meets the budget"
 ROUNDING = 1e-9  # relative gain that counts as none
 
 
@@ -142,9 +143,10 @@ def _best(
     uniform, left = np.full(scene.depth, scene.mean), 0.0
     if proof:
         return x, proof, left
-    if budget.floor < scene.mean < budget.cap and scene.depth > 1:
-        x, left = search(scene, budget, objective, x, seed)
-        x = _snapped(scene, budget, objective, x)
+    if scene.depth == 1 or not budget.floor < scene.mean < budget.cap:
+        return uniform, ONLY, left
+    x, left = search(scene, budget, objective, x, seed)
+    x = _snapped(scene, budget, objective, x)
     losses = scene.losses(objective, np.stack([x, uniform]))
     return (x if losses[0] < losses[1] else uniform), proof, left
 

@@ -19,8 +19,10 @@ PROFILES = (
     "cosine-late", "random", "timm",
 )  # fmt: skip
 DOSES = (1, 1.5, 2, 3)
-SAME = 0.01
-"""Arms whose rates differ by no more at any site are one arm: no trial could tell them apart."""
+BEST = "best for "
+SAME, ROUNDING = 0.1, 1e-9
+"""An optimum whose rates differ by no more of its mean at any site from those of an earlier arm is
+that arm: no trial could tell them apart. Other arms are merged if they are equal."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def optima(depth: int, mean: float, network: MeanField) -> list[Arm]:
     found = []
     for objective in SENSE:
         best = optimise_network(network, depth, budget, objective, permutations=0)
-        found.append(Arm((f"best for {objective}",), _clean(best.schedule)))
+        found.append(Arm((f"{BEST}{objective}",), _clean(best.schedule)))
     return found
 
 
@@ -133,13 +135,20 @@ def sliding_arms(depth: int, rate: float, length: int) -> list[Arm]:
     return [Arm((f"block {k + 1}",), tuple(np.roll(block, k).tolist())) for k in places]
 
 
+def _alike(arm: Arm) -> float:
+    """Largest difference of a rate at which an arm counts as another one."""
+    if not arm.name.startswith(BEST):
+        return ROUNDING
+    return SAME * sum(arm.rates) / len(arm.rates)
+
+
 def merged(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """Each schedule once, under all its names, by first appearance; shuffled ones stay apart."""
     kept: list[Arm] = []
     for arm in arms:
         for k, other in enumerate(kept):
             apart = np.max(np.abs(np.subtract(arm.rates, other.rates)))
-            if arm.shuffled == other.shuffled and apart <= SAME:
+            if arm.shuffled == other.shuffled and apart <= _alike(arm):
                 kept[k] = Arm((*other.names, *arm.names), other.rates, other.shuffled)
                 break
         else:

@@ -75,7 +75,10 @@ TRAINING: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """Fields of the trial of each network: a small run takes 3 to 60 seconds of one processor."""
-FEWER = {"digits": {"train": 1000, "validation": 300, "test": 400}}
+FEWER = {
+    "digits": {"train": 1000, "validation": 300, "test": 400},
+    "mnist1d": {"train": 3000, "validation": 1000, "test": 1000},
+}
 """Examples where there are less than the trial takes."""
 FEW = ("none", "uniform", "uniform 2x", "step", "step-late")
 PLACED = ("uniform", "step", "step-late")
@@ -132,9 +135,11 @@ def plan(
             raise InputError(
                 f"no sweep {sweep!r} of the network {network!r}; expected one of {known}"
             )
+        if sweep == "budget" and mean != MEAN:
+            raise InputError(f"the sweep over budgets has its own mean rates, {BUDGETS}")
         cells = SWEEPS[sweep](sizes, mean)
         if arms is not None:
-            cells = tuple(replace(c, arms=merged([c.arm(name) for name in arms])) for c in cells)
+            cells = tuple(replace(c, arms=_chosen(c, arms)) for c in cells)
         if size == "paper" and network == "mlp":
             base["epochs"] = SWEEP_EPOCHS
     return Trial(data, cells, **(base | settings))

@@ -1,8 +1,9 @@
 """Carry a trial out on several processes, one line of a file for each run; read such files.
 
-The first line holds the settings and versions, every other one a finished run. Runs are written in
-their order, so that the file does not depend on the number of processes (but for ``seconds``), and
-a trial that was stopped goes on after its last whole line.
+The first line holds the settings, versions and command, every other one a finished run. Runs are
+written in their order, so that they do not depend on the number of processes (but for ``seconds``),
+and a trial that was stopped goes on after its last whole line; what other processes had finished
+ahead of it is done again.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ import numpy as np
 from depthscale.answers import InputError
 from depthscale.finite.runner import one_thread
 from depthscale.practice import datasets, networks
-from depthscale.practice.trials.trial import Build, Load, Trial, one_run
+from depthscale.practice.data import DataSet
+from depthscale.practice.trials.trial import Build, Load, Trial, check_size, one_run
 from depthscale.theory.gaussian import Array
 
 FORMAT, VERSION = "depthscale-trial", 1
@@ -103,7 +105,7 @@ def run_trial(
     build: Build = networks.build,
     load: Load = datasets.load,
 ) -> Results:
-    """Train every arm of every cell with every seed, and write each run to ``path`` as it ends.
+    """Train every arm of every cell with every seed, and write each run to ``path`` in its turn.
 
     Runs that the file holds already are not repeated; a last line that was cut is.
 
@@ -118,23 +120,26 @@ def run_trial(
         load: of the data, as ``datasets.load``.
 
     Raises:
-        InputError: a file of other settings or versions, or of something else.
+        InputError: a file of other settings or versions, of something else, or that another
+            trial is writing to; data with fewer examples than the trial takes.
     """
     header = _header(trial, command)
-    results = _resumed(path, header)
     tasks = [
         (cell, arm, seed)
         for seed in dict.fromkeys(seeds)
         for cell in trial.cells
         for arm in cell.arms
     ]
-    left = [t for t in tasks if (t[0].name, t[1].name, t[2]) not in results.runs]
-    with _bar(progress, len(tasks), len(tasks) - len(left)) as advance, path.open("ab") as file:
-        job = partial(_job, trial, build, load)
-        for record in _in_order(job, left, workers):
-            _append(file, record)
-            results.runs[record["cell"], record["arm"], record["seed"]] = record
-            advance()
+    check_size(trial, *load(trial.data))
+    with _opened(path) as file:
+        results = _resumed(path, file, header)
+        left = [t for t in tasks if (t[0].name, t[1].name, t[2]) not in results.runs]
+        with _bar(progress, len(tasks), len(tasks) - len(left)) as advance:
+            job = partial(_job, trial, build, load)
+            for record in _in_order(job, left, workers):
+                _append(file, record)
+                results.runs[record["cell"], record["arm"], record["seed"]] = record
+                advance()
     return results
 
 
@@ -150,6 +155,8 @@ def read_results(path: Path) -> Results:
             )
         found = {(run["cell"], run["arm"], run["seed"]): run for run in runs}
         return Results(Trial.from_dict(header["settings"]), header, found)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -169,17 +176,15 @@ def _header(trial: Trial, command: str) -> dict[str, Any]:
     }
 
 
-def _resumed(path: Path, header: dict[str, Any]) -> Results:
-    """What the file holds, cut back to whole lines; a new file where there is none."""
-    try:
-        whole = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
-        if not whole:
-            with path.open("wb") as file:
-                _append(file, header)
-        else:
-            os.truncate(path, whole)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+def _resumed(path: Path, file: Any, header: dict[str, Any]) -> Results:
+    """What an open file holds, cut back to whole lines once it is known to be of this trial."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if not whole and not _line(header).startswith(content):
+        raise InputError(f"{path} holds no trial, and is left as it is; give another file")
+    if not whole:
+        file.truncate(0)
+        _append(file, header)
     results = read_results(path)
     for name in ("settings", "versions"):
         if results.header[name] != header[name]:
@@ -187,7 +192,31 @@ def _resumed(path: Path, header: dict[str, Any]) -> Results:
                 f"{path} was written with other {name} ({_difference(results.header, header, name)}"
                 "); give another file, or the same ones"
             )
+    if whole:
+        file.truncate(whole)
     return results
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file to append to, which no other process can write a trial to at the same time."""
+    try:
+        file = path.open("ab")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    with file:
+        try:
+            import fcntl
+        except ImportError:  # not on this system: two trials on one file are the user's care
+            yield file
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another trial is writing to {path}; wait, or give another"
+            ) from error
+        yield file
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any], name: str) -> str:
@@ -201,9 +230,13 @@ def _difference(old: dict[str, Any], new: dict[str, Any], name: str) -> str:
 
 def _append(file: Any, record: dict[str, Any]) -> None:
     """One line, on the disk before anything else happens."""
-    file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+    file.write(_line(record))
     file.flush()
     os.fsync(file.fileno())
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, allow_nan=False).encode() + b"\n"
 
 
 def _job(trial: Trial, build: Build, load: Load, cell: Any, arm: Any, seed: int) -> dict[str, Any]:
@@ -211,10 +244,25 @@ def _job(trial: Trial, build: Build, load: Load, cell: Any, arm: Any, seed: int)
         return one_run(trial, cell, arm, seed, build, _cached(load))
 
 
-@cache
 def _cached(load: Load) -> Load:
-    """The same, which reads each data set once in a process."""
-    return cache(load)
+    """The same, which reads each data set once in a process.
+
+    Copies of one ``partial`` that reach the process one by one do not compare as equal: they are
+    told apart by what they hold.
+    """
+    given = load if isinstance(load, partial) else partial(load)
+    key = given.func, given.args, tuple(sorted(given.keywords.items()))
+    return lambda name: _loaded(*key, name)
+
+
+@lru_cache(maxsize=1)
+def _loaded(
+    load: Callable[..., tuple[DataSet, DataSet]],
+    args: tuple[Any, ...],
+    keywords: tuple[tuple[str, Any], ...],
+    name: str,
+) -> tuple[DataSet, DataSet]:
+    return load(*args, name, **dict(keywords))
 
 
 def _in_order(job: Any, tasks: list[Any], workers: int) -> Iterator[dict[str, Any]]:

@@ -130,15 +130,21 @@ class Parts:
     classes: int
 
 
-def parts(trial: Trial, seed: int, load: Load = datasets.load) -> Parts:
-    """Draw the examples of a seed; ``InputError`` where the data have too few."""
-    learn, test = load(trial.data)
-    wanted = trial.train + trial.validation
-    for data, count in ((learn, wanted), (test, trial.test)):
+def check_size(trial: Trial, learn: DataSet, test: DataSet) -> None:
+    """``InputError`` where the data have fewer examples than a trial takes."""
+    for data, count in ((learn, trial.train + trial.validation), (test, trial.test)):
         if count > len(data):
             raise InputError(
                 f"{data.name} has {len(data)} examples, and the trial takes {count}; take fewer"
+                " (train, validation and test of a trial say how many)"
             )
+
+
+def parts(trial: Trial, seed: int, load: Load = datasets.load) -> Parts:
+    """Draw the examples of a seed; ``InputError`` where the data have too few."""
+    learn, test = load(trial.data)
+    check_size(trial, learn, test)
+    wanted = trial.train + trial.validation
     drawn = learn.draw(wanted, seed)
     assert learn.targets is not None  # of all published sets
     order = torch.arange(wanted)
