@@ -47,7 +47,7 @@ def schedule_of_model(options: argparse.Namespace, budget: Budget | None) -> int
     payload = {"model": loaded.name, "data": source, **found.to_dict()}
     if options.apply_to is not None:
         with replacing(options.apply_to) as beside:
-            beside.write_text(found.schedule.to_json() + "\n", encoding="utf-8")
+            beside.write_text(found.whole.to_json() + "\n", encoding="utf-8")
     if options.json:
         print_json(payload)
     else:

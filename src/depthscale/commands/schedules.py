@@ -71,7 +71,8 @@ def schedule(options: argparse.Namespace) -> int:
 
 def _refuse(options: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
     for name in names:
-        if getattr(options, name) not in (None, False):
+        value = getattr(options, name)
+        if value is not None and value is not False:
             raise InputError(f"--{name.replace('_', '-')} {why}")
 
 
@@ -125,6 +126,8 @@ def budget_of(options: argparse.Namespace) -> Budget:
     mean = MEAN if options.mean is None and options.total is None else options.mean
     share = mean
     if mean is None:
+        if weights and not sum(weights) > 0:
+            raise InputError(f"weights are {list(weights)}; expected positive numbers")
         size = len(weights) if weights else options.depth or DEPTH
         share = options.total / (sum(weights) if weights else size)
     cap = min(2 * share, 0.99) if options.cap is None else options.cap

@@ -73,34 +73,38 @@ def _effect(one: Mapping[str, Any]) -> str:
 
 
 def _worth(payload: Mapping[str, Any]) -> list[str]:
-    name, helps = payload["objective"], payload["helps"]
-    row = payload["objectives"][name]
-    same, own = plain_number(row["uniform"], 4), plain_number(row["schedule"], 4)
-    if helps is None:
-        nothing = "no benefit expected: " if row["uniform"] == row["schedule"] else ""
-        text = f"{nothing}{name} goes from {same} (uniform) to {own}, as predicted; not measurable"
-    else:
-        seen = payload["observed"]
-        before, after = (_effect(seen[arm][name]) for arm in ("uniform", "schedule"))
-        text = f"{name} was measured to go from {before} (the same mean everywhere) to {after}"
-        worse = [other for other in seen["schedule"] if _is_worse(payload, other)]
-        if helps:
-            text += f"; worse than uniform: {', '.join(worse)}" if worse else "; nothing gets worse"
-        else:
-            text = (
-                f"no benefit expected: {text}, a gain of {_effect(payload['gain'])}, which is"
-                " within chance"
-            )
+    notes = "; ".join(clean(note) for note in payload["notes"])
     basis = (
         f"{payload['basis']}; measured on {clean(payload['data'])} in train mode, at the weights"
-        " that the model has"
+        f" that the model has{'; ' if notes else ''}{notes}"
     )
     advice = (
         "this is about signals, not about accuracy; what it buys in training has to be tried, with"
         " a uniform rate tuned at 1x, 2x and 3x as the control that matters"
     )
-    rows = (("worth", text), ("basis", basis), ("note", advice))
+    rows = (("worth", _verdict(payload)), ("basis", basis), ("note", advice))
     return [line for head, words in rows for line in wrap(f"{head:<8}", words)]
+
+
+def _verdict(payload: Mapping[str, Any]) -> str:
+    name, verdict = payload["objective"], payload["verdict"]
+    row = payload["objectives"][name]
+    if verdict is None:
+        same, own = plain_number(row["uniform"], 4), plain_number(row["schedule"], 4)
+        nothing = "no benefit expected: " if row["uniform"] == row["schedule"] else ""
+        return f"{nothing}{name} goes from {same} (uniform) to {own}, as predicted; not measurable"
+    seen = payload["observed"]
+    before, after = (_effect(seen[arm][name]) for arm in ("uniform", "schedule"))
+    text = f"{name} was measured to go from {before} (the same mean everywhere) to {after}"
+    gain = _effect(payload["gain"])
+    if verdict == "worse":
+        return f"worse than uniform, do not use it: {text}, a gain of {gain}; the prediction failed"
+    if verdict == "not told apart":
+        return f"no benefit expected: {text}, a gain of {gain}, which is within chance"
+    worse = [other for other in seen["schedule"] if _is_worse(payload, other)]
+    if worse:
+        return f"{text}; worse than uniform: {', '.join(worse)}"
+    return f"{text}; nothing else was seen to get worse"
 
 
 def _is_worse(payload: Mapping[str, Any], name: str) -> bool:
@@ -125,7 +129,7 @@ def _use(payload: Mapping[str, Any], path: Path | None) -> list[str]:
     return [
         *lines,
         "  rates = {",
-        *(f"      {clean(site['name'])!r}: {site['rate']:.6g}," for site in payload["sites"]),
+        *(f"      {name!r}: {rate:.6g}," for name, rate in payload["apply"].items()),
         "  }",
         "  apply_schedule(model, rates)",
     ]

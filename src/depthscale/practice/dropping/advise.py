@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from depthscale.answers import InputError, Undefined
-from depthscale.practice.dropping.budgets import SiteBudgets, site_budgets
+from depthscale.practice.dropping.budgets import MEAN, SiteBudgets, site_budgets
 from depthscale.practice.dropping.chain import SiteChain, site_chain
 from depthscale.practice.dropping.response import (
     MEASURED,
@@ -22,7 +22,11 @@ from depthscale.practice.dropping.response import (
 from depthscale.practice.dropping.sites import DropoutSite, dropout_sites
 from depthscale.practice.schedule import Budget, Schedule
 from depthscale.practice.schedules.objectives import SENSE
-from depthscale.practice.schedules.optimise import Optimum, optimise_network
+from depthscale.practice.schedules.optimise import (
+    Optimum,
+    evaluate_schedule,
+    optimise_network,
+)
 from depthscale.theory.gaussian import Array
 
 CHECKS, STUDENT = 8, 2.3646
@@ -64,13 +68,14 @@ class Choice:
 
     ``predicted[objective][arm]`` has the arms ``schedule``, ``uniform``, ``mirrored`` and
     ``best_random`` (of 1,000 permutations, in each objective). ``basis`` says what the engine is,
-    ``certificate`` how good the rates are by it.
+    ``certificate`` how good the rates are by it, ``notes`` what it leaves out.
     """
 
     rates: Array
     basis: str
     predicted: Predicted
     certificate: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,25 @@ class ModelSchedule:
         """
         return None if self.gain is None else self.gain.value > STUDENT * self.gain.error
 
+    @property
+    def verdict(self) -> str | None:
+        """``"better"`` or ``"worse"`` than uniform beyond chance, else ``"not told apart"``.
+
+        None where the objective cannot be observed or does not exist.
+        """
+        if self.gain is None or not math.isfinite(self.gain.value):
+            return None
+        if abs(self.gain.value) <= STUDENT * self.gain.error:
+            return "not told apart"
+        return "better" if self.gain.value > 0 else "worse"
+
+    @property
+    def whole(self) -> Schedule:
+        """The schedule with the present rates of the sites that keep them, to apply as it is."""
+        kept = [s for s in self.left if s.how != "none" and s.rate is not None and s.rate < 1]
+        names = (*(self.schedule.sites or ()), *(site.name for site in kept))
+        return Schedule((*self.schedule.rates, *(float(s.rate or 0.0) for s in kept)), names)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data; None for what does not exist."""
         return {
@@ -132,6 +156,9 @@ class ModelSchedule:
             },
             "gain": None if self.gain is None else self.gain.to_dict(),
             "helps": self.helps,
+            "verdict": self.verdict,
+            "notes": list(self.choice.notes),
+            "apply": dict(zip(self.whole.sites or (), self.whole.rates, strict=True)),
             "certificate": dict(self.choice.certificate),
         }
 
@@ -179,16 +206,12 @@ def schedule_model(
     found, sites = _sites(model, inputs, kinds)
     budgets = site_budgets(sites, budget, across_kinds)
     observer = Observer(model, inputs, sites)
-    chain = site_chain(model, inputs, sites, seed)
-    if len(budgets.groups) > 1:
-        chain = "each kind of site has a budget of its own"
-    if isinstance(chain, SiteChain):
-        choice = _by_recursion(chain, budgets.groups[0][1], objective, seed)
-    elif objective in MEASURED:
-        choice = _by_response(observer, budgets, objective, seed, progress)
-    else:
+    choice = _in_theory(model, inputs, sites, budgets, objective, seed)
+    if isinstance(choice, str) and objective in MEASURED:
+        choice = _by_response(observer, budgets, objective, seed, progress, choice)
+    if isinstance(choice, str):
         raise InputError(
-            f"{objective} needs a plain chain of layers ({chain}); choose among"
+            f"{objective} needs a plain chain of layers ({choice}); choose among"
             f" {', '.join(MEASURED)}, which are measured on any model"
         )
     rates = choice.rates
@@ -226,18 +249,41 @@ def _sites(
         found = dropout_sites(model, **inputs)
     else:
         found = dropout_sites(model, *(inputs if isinstance(inputs, tuple) else (inputs,)))
+    kinds = (kinds,) if isinstance(kinds, str) else kinds
     if kinds is not None:
         unknown = [kind for kind in kinds if kind not in KINDS]
         if unknown:
             raise InputError(f"kinds are {', '.join(kinds)}; expected some of {', '.join(KINDS)}")
     chosen = tuple(s for s in found if s.how != "none" and (kinds is None or s.kind in kinds))
     if not chosen:
-        have = ", ".join(sorted({f"{site.kind} ({site.name})" for site in found})[:4])
+        have = ", ".join(sorted({f"{s.kind} ({s.name}) {s.reason}".strip() for s in found})[:4])
         raise InputError(
             f"{type(model).__name__} has no dropout site to schedule"
             + (f" among {have}" if have else "; give it some with insert_sites")
         )
     return found, chosen
+
+
+def _in_theory(
+    model: nn.Module,
+    inputs: Any,
+    sites: Sequence[DropoutSite],
+    budgets: SiteBudgets,
+    objective: str,
+    seed: int,
+) -> Choice | str:
+    """The optimum by theory, or why there is none."""
+    if len(budgets.groups) > 1:
+        return "each kind of site has a budget of its own"
+    try:
+        chain = site_chain(model, inputs, sites, seed)
+        if isinstance(chain, str):
+            return chain
+        if objective == "gradient" and chain.gradient_reason is not None:
+            return chain.gradient_reason
+        return _by_recursion(chain, budgets.groups[0][1], objective, seed)
+    except InputError as error:
+        return str(error)
 
 
 def _by_recursion(chain: SiteChain, budget: Budget, objective: str, seed: int) -> Choice:
@@ -249,6 +295,10 @@ def _by_recursion(chain: SiteChain, budget: Budget, objective: str, seed: int) -
     best: Optimum
     if objective in OF_EQUAL_LAYERS:
         best = optimise_network(chain.median, len(layers), budget, objective, chain.eps0, seed)
+        found = evaluate_schedule(
+            chain.fields, best.schedule, chain.eps0, seed=seed, q0=chain.q0, sites=layers
+        ).objectives
+        found = {name: found.get(name, one) for name, one in best.objectives.items()}
         basis = "the paper's surrogate for equal layers, of the median one of its chain"
     else:
         best = optimise_network(
@@ -256,6 +306,7 @@ def _by_recursion(chain: SiteChain, budget: Budget, objective: str, seed: int) -
             q0=chain.q0,
             sites=layers,
         )
+        found = best.objectives
         basis = "exact recursion of its chain of layers, at infinite width"
     arms = ("schedule", "uniform", "mirrored", "best_random")
     predicted = {
@@ -263,9 +314,10 @@ def _by_recursion(chain: SiteChain, budget: Budget, objective: str, seed: int) -
             arm: None if isinstance(value := getattr(one, arm), Undefined) else float(value)
             for arm in arms
         }
-        for name, one in best.objectives.items()
+        for name, one in found.items()
     }
-    return Choice(np.array(best.schedule.rates), basis, predicted, best.certificate.to_dict())
+    rates = np.array(best.schedule.rates)
+    return Choice(rates, basis, predicted, best.certificate.to_dict(), chain.notes)
 
 
 def _by_response(
@@ -274,10 +326,12 @@ def _by_response(
     objective: str,
     seed: int,
     progress: Progress,
+    reason: str,
 ) -> Choice:
-    """The optimum of the response of each site alone, to first order."""
+    """The optimum of the response of each site alone; ``reason`` why there is no theory."""
     advance = progress(len(observer.sites) + 1)
-    response = measure_response(observer, budgets.cap, seed=seed, advance=advance)
+    probe = np.where(budgets.cap > 0, budgets.cap, MEAN)  # a kind that is off responds too
+    response = measure_response(observer, probe, seed=seed, advance=advance)
     scene = ResponseLandscape(response)
     rates, exact = scene.optimum(objective, budgets)
     rows = np.stack([rates, budgets.uniform, budgets.mirrored(rates)])
@@ -292,14 +346,19 @@ def _by_response(
         rates,
         "measured response of each site alone, to first order",
         predicted,
-        {"exact": exact, "budget_violation": budgets.violation(rates)},
+        {
+            "exact": exact,
+            "proof": "the best for the response that was measured" if exact else "",
+            "budget_violation": budgets.violation(rates),
+        },
+        (f"no exact theory: {reason}",),
     )
 
 
 def _arms(rates: Array, budgets: SiteBudgets, sites: Sequence[DropoutSite]) -> dict[str, Array]:
     arms = {"schedule": rates, "uniform": budgets.uniform, "mirrored": budgets.mirrored(rates)}
     present = [site.rate for site in sites]
-    if None not in present:
+    if all(rate is not None and rate < 1 for rate in present):
         arms["present"] = np.array(present)
     return arms
 

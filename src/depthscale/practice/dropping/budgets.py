@@ -100,6 +100,10 @@ def site_budgets(
     InputError
         A budget of fields, which need theory; one that no schedule of these sites meets.
     """
+    if not isinstance(budget, Budget | None):
+        raise InputError(
+            f"budget is {budget!r}; expected a Budget, such as Budget(mean=0.1, cap=0.2)"
+        )
     if budget is not None and budget.of == "field":
         raise InputError("a budget of fields needs the theory of a network; give one of rates")
     if budget is not None:

@@ -31,12 +31,15 @@ class SiteChain:
     ``fields[k]`` is the map of layer ``k`` (its ``drop`` is 0) and ``site[k]`` the index of the
     site in it, None where it has none, in the order of the sites; ``q0`` and ``eps0`` are the
     measured length of the inputs and misalignment of their pairs before the first of them.
+    ``notes`` are what theory leaves out; ``gradient_reason`` why gradients do not follow the chain.
     """
 
     fields: tuple[MeanField, ...]
     site: tuple[int | None, ...]
     q0: float
     eps0: float
+    notes: tuple[str, ...] = ()
+    gradient_reason: str | None = None
 
     @property
     def median(self) -> MeanField:
@@ -53,7 +56,8 @@ def site_chain(
     Each site is given a rate of its own, by which it is known again in the layers of the traced
     chain. The model is left as it was.
     """
-    tags = [0.1 + 0.3 * math.sqrt((k + 1) / (len(sites) + 1)) for k in range(len(sites))]
+    # Irrational, so that no rate of a place that is not scheduled is mistaken for one of them.
+    tags = [0.1 * math.sqrt(2) + 0.3 * (k + 0.5) / len(sites) for k in range(len(sites))]
     with applied_quietly(model, tags, sites):
         found = measure(model, inputs, mode="train", seed=seed)
         assert found.trace is not None  # measure always keeps it
@@ -78,7 +82,7 @@ def _placed(
     for hop in chain.hops:
         near = np.flatnonzero(np.abs(np.array(tags) - hop.drop) < ALIKE)
         if hop.drop > 0 and not near.size:
-            return "several places drop between the same two layers"
+            return "several places, or one that is not scheduled, drop between the same two layers"
         places.append(int(near[0]) if near.size else None)
     missing = set(range(len(sites))) - {place for place in places if place is not None}
     if missing:
@@ -99,4 +103,6 @@ def _placed(
     fields = tuple(
         MeanField(shapes[0], sigma_w=hop.sigma_w, sigma_b=hop.sigma_b) for hop in chain.hops
     )
-    return SiteChain(fields, tuple(places), q0, min(eps0, 1.0))
+    return SiteChain(
+        fields, tuple(places), q0, min(eps0, 1.0), tuple(chain.notes), chain.gradient_reason
+    )

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from depthscale.answers import InputError, Quantity, Undefined
+from depthscale.answers import InputError
 from depthscale.practice.dropping.apply import applied_quietly
 from depthscale.practice.dropping.budgets import SiteBudgets
 from depthscale.practice.dropping.sites import DropoutSite
@@ -43,13 +43,12 @@ Progress = Callable[[], None]
 class Observed:
     """Signals of a model at given rates: one number for each repeat with masks of its own.
 
-    ``noise, exposure, contrast`` have shape (repeats,); ``layers`` counts what ``exposure`` sums.
+    ``noise, exposure, contrast`` have shape (repeats,).
     """
 
     noise: Array
     exposure: Array
     contrast: Array
-    layers: int
 
     def objective(self, name: str, contrast_without: float) -> Array:
         """One objective of the mean over all repeats, then over all but each, (1 + repeats,).
@@ -79,8 +78,8 @@ class Response:
     """What each site does alone, at the ``rate`` it had; arrays of shape (sites,).
 
     ``noise`` is ``-log(1 - n_s)``. ``contrast`` is the misalignment of two inputs at the last layer
-    without dropout. A ``floor`` above 0 is the noise, likewise, that remains with all sites off: of
-    places whose rate cannot be set.
+    without dropout. ``floor`` and ``exposure_floor`` are the noise, likewise, and the exposure that
+    remain with all sites off: of places that are not among the sites or cannot be set.
     """
 
     sites: tuple[DropoutSite, ...]
@@ -90,6 +89,7 @@ class Response:
     signal: Array
     contrast: float
     floor: float
+    exposure_floor: float = 0.0
 
 
 class Observer:
@@ -116,7 +116,7 @@ class Observer:
                     raise InputError("no signal of a batch was seen at any layer of the model")
                 rows.append((noise, float(np.nansum(own)), end - noise))
         noises, exposure, contrast = np.array(rows).T
-        return Observed(noises, exposure, contrast, len(self._signals.layers))
+        return Observed(noises, exposure, contrast)
 
 
 def _last(values: Array) -> float:
@@ -163,7 +163,13 @@ def measure_response(
         )
         advance()
     noise, exposure, signal = np.array(rows).T
-    return Response(sites, rate, noise, exposure, signal, contrast, floor)
+    if not noise.max() > 0:
+        raise InputError(
+            "with any site on, both passes of the batch agree exactly: they met the same masks, or"
+            " the sites do not act; there is nothing to choose by"
+        )
+    rest = float(base.exposure.mean())
+    return Response(sites, rate, noise, exposure, signal, contrast, floor, rest)
 
 
 def _uncorrelated(noise: Array) -> float:
@@ -191,7 +197,7 @@ class ResponseLandscape:
     """The measured objectives of a model as functions of the rates, to first order."""
 
     def __init__(self, response: Response) -> None:
-        self.response, self.depth = response, len(response.sites)
+        self.response = response
 
     def linear(self, name: str) -> Array | None:
         """Coefficients of what is linear in the rates, with more being better; else None.
@@ -214,18 +220,17 @@ class ResponseLandscape:
         linear = self.linear(name)
         assert linear is not None  # all but snr
         total = MEASURED[name] * (x @ linear)
-        return np.asarray(-np.expm1(-total - self.response.floor) if name == "noise" else total)
-
-    def table(self, x: Array, names: Sequence[str]) -> dict[str, Array]:
-        """Several objectives of schedules (N, L)."""
-        return {name: self.values(name, x) for name in names}
+        if name == "noise":
+            return np.asarray(-np.expm1(-total - self.response.floor))
+        return np.asarray(total + (self.response.exposure_floor if name == "exposure" else 0.0))
 
     def optimum(self, name: str, budgets: SiteBudgets) -> tuple[Array, bool]:
         """The best rates within budgets, and whether they are the best of all for certain.
 
-        ``noise``, ``exposure`` and ``signal`` are linear programs. ``snr`` is a concave function of
-        two linear ones, so that its optimum is that of some combination of them: all combinations
-        are tried that order the sites differently, up to ``MOST_ORDERS`` of them.
+        ``noise``, ``exposure`` and ``signal`` are linear programs. The logarithm of ``snr`` is a
+        convex function of two linear ones, so that it is largest at an extreme point, which is the
+        best for some combination of them: all combinations are tried that order the sites
+        differently, up to ``MOST_ORDERS`` of them.
         """
         linear = self.linear(name)
         if linear is not None:
@@ -238,9 +243,3 @@ class ResponseLandscape:
             angles = angles[np.linspace(0, len(angles) - 1, MOST_ORDERS).astype(int)]
         rows = budgets.maximise(np.stack([np.cos(angles), np.sin(angles)], axis=1) @ pair)
         return rows[int(np.argmax(self.values(name, rows)))], exact
-
-    def quantity(self, name: str, value: float) -> Quantity:
-        """A value for a reader, or why there is none."""
-        if math.isfinite(value):
-            return float(value)
-        return Undefined("no site drops anything: there is no noise to compare with")

@@ -59,7 +59,7 @@ class DropoutSite:
 
 
 def dropout_sites(
-    model: nn.Module, *example_inputs: Any, **example_kwargs: Any
+    model: nn.Module, /, *example_inputs: Any, **example_kwargs: Any
 ) -> tuple[DropoutSite, ...]:
     """Every place at which a model drops, in order of execution; the model is left as it was.
 
