@@ -255,8 +255,8 @@ def test_a_chain_that_theory_refuses_is_measured():
 
 
 def test_predictions_of_a_surrogate_are_those_of_the_model():
-    inputs = torch.randn(32, 128)
-    by = {o: schedule_model(mlp(3, 128), inputs, objective=o).choice for o in ("xi", "noise")}
+    inputs, model = torch.randn(32, 128), mlp(3, 128)
+    by = {o: schedule_model(model, inputs, objective=o).choice for o in ("xi", "noise")}
     assert by["xi"].rates == pytest.approx(by["noise"].rates, abs=1e-12)
     one, other = (by[o].predicted["noise"]["schedule"] for o in ("xi", "noise"))
     assert one == pytest.approx(other, rel=1e-9)
