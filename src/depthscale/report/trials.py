@@ -199,12 +199,13 @@ def plot_sweeps(sweeps: dict[str, Results], target: Target = None) -> Figure:
                 for k, arm in enumerate(SWEPT):
                     _swept(axes, results, names, arm, moment, k)
                 axes.axhline(0, color="black", linewidth=0.8)
+                axes.set_yscale("symlog", linthresh=10)  # a dose too many costs a factor
             column[0].set_title(name)
             labels = [clean(cell.removeprefix(f"{name} ").removeprefix("mean ")) for cell in names]
             column[1].set_xticks(range(len(names)), labels)
             column[1].set_xlabel("mean rate" if name == "budget" else name)
-        grid[0, 0].set_ylabel("cross-entropy over uniform (%),\nlast epoch")
-        grid[1, 0].set_ylabel("cross-entropy over uniform (%),\nselected epoch")
+        grid[0, 0].set_ylabel("cross-entropy over uniform\nlast epoch (%)")
+        grid[1, 0].set_ylabel("cross-entropy over uniform\nselected epoch (%)")
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(SWEPT))
         return finish(figure, target)
