@@ -122,3 +122,13 @@ def test_effects_of_training_are_those_of_the_runs():
     ]
     text = " ".join(TEXT.split())
     assert f"by {tuned[0]} at the last epoch and {tuned[1]} at the chosen one" in text
+    dose = best_dose(results, "mlp", "selected")
+    a, b = (results.values("mlp", arm, "accuracy", "selected") for arm in ("big-step", dose))
+    assert f"which is {100 * (a - b).mean():.2f} points of accuracy there" in text
+    swept = Runs().results("budget")
+    assert f"after {swept.trial.epochs} epochs, {len(swept.seeds('mean 0.1'))} seeds" in text
+    small, less, same, large = (
+        f"{100 * effect(swept, 'step', 'uniform', 'final', f'mean {mean}').value:+.1f}"
+        for mean in (0.02, 0.05, 0.1, 0.2)
+    )
+    assert f"0.05 ({small} and {less} %), not at 0.1 ({same} %) and 0.2 ({large} %)" in text

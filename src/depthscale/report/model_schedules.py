@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from depthscale.practice.dropping.advise import STUDENT
 from depthscale.report.schedules import MEANINGS
 from depthscale.report.summaries import WIDTH, wrap
 from depthscale.report.words import clean, plain_number
 
 ARMS = {"schedule": "this one", "uniform": "uniform", "mirrored": "mirrored", "present": "as it is"}
 BAR, LONGEST = 24, 44
-SURE = 2.365  # standard errors: 95 % by Student's law with eight repeats
 
 
 def render_model_schedule(payload: Mapping[str, Any], path: Path | None = None) -> str:
@@ -114,7 +114,7 @@ def _is_worse(payload: Mapping[str, Any], name: str) -> bool:
         return False
     loss = same["value"] - own["value"]
     loss *= 1 if payload["objectives"][name]["more_is_better"] else -1
-    return bool(loss > SURE * math.hypot(own["error"], same["error"]))
+    return bool(loss > STUDENT * math.hypot(own["error"], same["error"]))
 
 
 def _use(payload: Mapping[str, Any], path: Path | None) -> list[str]:

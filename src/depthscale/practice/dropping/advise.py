@@ -105,7 +105,7 @@ class ModelSchedule:
         By 2.365 standard errors: 95 % confidence, two-sided, with the pairs of ``CHECKS``. None
         where the objective cannot be observed.
         """
-        return None if self.gain is None else self.gain.value > STUDENT * self.gain.error
+        return None if self.gain is None else self.verdict == "better"
 
     @property
     def verdict(self) -> str | None:
@@ -183,7 +183,8 @@ def schedule_model(
     Parameters
     ----------
     inputs:
-        A batch as ``audit`` takes it, of two different examples at least; a hundred are plenty.
+        A batch of tensors that the model takes: one, a tuple (positional arguments) or a mapping
+        (keyword arguments), of two different examples at least; a hundred are plenty.
     budget:
         Of the rates of each kind of site by itself (``across_kinds``: of all sites together).
         Default: each keeps the mean rate that it has now (0.1 if nothing drops), with a cap of
@@ -216,13 +217,7 @@ def schedule_model(
         )
     rates = choice.rates
     arms = _arms(rates, budgets, sites)
-    # Other masks than those that the choice was made with, or the choice would flatter itself.
-    fresh = seed + 1_000_003
-    contrast = float(observer.at(np.zeros(len(sites)), 2, fresh).contrast.mean())
-    values = {}
-    for arm, x in arms.items():
-        seen = observer.at(x, CHECKS, fresh)
-        values[arm] = {name: seen.objective(name, contrast) for name in MEASURED}
+    values = _seen(observer, arms, seed)
     gain = None
     if objective in MEASURED:
         better = values["schedule"][objective] - values["uniform"][objective]
@@ -361,6 +356,18 @@ def _arms(rates: Array, budgets: SiteBudgets, sites: Sequence[DropoutSite]) -> d
     if all(rate is not None and rate < 1 for rate in present):
         arms["present"] = np.array(present)
     return arms
+
+
+def _seen(observer: Observer, arms: Mapping[str, Array], seed: int) -> dict[str, dict[str, Array]]:
+    """Every objective of every arm, measured, for ``Effect.of``."""
+    # Other masks than those that the choice was made with, or the choice would flatter itself.
+    fresh, off = seed + 1_000_003, np.zeros(len(observer.sites))
+    contrast = float(observer.at(off, 2, fresh).contrast.mean())
+    found = {arm: observer.at(x, CHECKS, fresh) for arm, x in arms.items()}
+    return {
+        arm: {name: one.objective(name, contrast) for name in MEASURED}
+        for arm, one in found.items()
+    }
 
 
 def _finite(value: float) -> float | None:
