@@ -48,6 +48,7 @@ TRIALS: dict[str, tuple[dict[str, Any], int]] = {
     "width": ({"sweep": "width"}, 5),
     "component": ({"network": "vit", "size": "small", "sweep": "component"}, 6),
     "resnet": ({"network": "resnet", "size": "small", "arms": BRANCHED}, 6),
+    "hf-vit": ({"network": "hf-vit", "size": "small", "arms": BRANCHED}, 6),
 }
 """What ``plan`` takes for each file of runs (size "paper" where it says none), and the seeds."""
 
