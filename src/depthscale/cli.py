@@ -519,7 +519,8 @@ def _trial_parser(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--mean", type=_number, default=0.1, help="mean probability dropped, below 1/3 "
         "(default 0.1)")  # fmt: skip
-    add("--arms", type=_words, metavar="A,B,...", help="of the arms, by name (default: all)")
+    add("--arms", type=_words, metavar="A,B,...", help="of the arms, by name (default: all); "
+        "held against uniform, or else the first")  # fmt: skip
     add("--seeds", type=_positive, default=5, help="seeds from 0, at least 3 (default 5); more can "
         "be added to a file later")  # fmt: skip
     for name in ("train", "validation", "test"):

@@ -72,10 +72,14 @@ def trial(options: argparse.Namespace) -> int:
 
 
 def _payload(results: Any, differences: Any) -> dict[str, Any]:
+    from depthscale.practice.trials.statistics import seeds_needed
+
     return {
         **results.header,
         "seeds": {cell.name: list(results.seeds(cell.name)) for cell in results.trial.cells},
+        "diverged": {cell.name: results.diverged(cell.name) for cell in results.trial.cells},
         "family": len(differences),
+        "seeds_needed": seeds_needed(len(differences)) if differences else None,
         "differences": [one.to_dict() for one in differences],
     }
 

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="few random networks, where there are any; such verdicts are not to be quoted",
+        help="few random networks for gradients; such verdicts are not to be quoted",
     )
     parser.add_argument(
         "--retrain",
@@ -73,16 +73,25 @@ def reproduce(
     Raises
     ------
     InputError
-        ``out`` cannot be made or written; ``retrain`` without it, or of another paper.
+        ``out`` cannot be made or written; ``retrain`` without it; ``quick`` of dropout, or
+        ``retrain`` of gradients.
     """
-    if out is not None:
-        _make(out)
+    if quick and paper == "dropout":
+        raise InputError(
+            "--quick is for the paper gradients, whose networks are random; those of dropout come"
+            " trained with the package: leave it out (30 s without it)"
+        )
     if retrain and (out is None or paper != "dropout"):
         raise InputError(
             "--retrain takes --out, where the runs go, and the paper dropout; gradients trains its"
             " networks every time"
         )
-    study = _dropout(quick, out / "runs") if retrain and out is not None else STUDIES[paper](quick)
+    if out is not None:
+        _make(out)
+    how: dict[str, Any] = {"quick": True} if quick else {}
+    if retrain and out is not None:
+        how = {"folder": out / "runs"}
+    study = STUDIES[paper](**how)
     drawings = study.figures() if out is not None else {}
     with _progress(len(study.groups) + len(drawings)) as advance:
         groups = []
@@ -104,7 +113,7 @@ def reproduce(
     return verdicts
 
 
-def _dropout(quick: bool, folder: Path | None = None) -> Study:
+def _dropout(folder: Path | None = None) -> Study:
     from depthscale.papers import dropout
     from depthscale.papers.dropout.experiments import Runs, retrain, trained
 
@@ -117,7 +126,7 @@ def _dropout(quick: bool, folder: Path | None = None) -> Study:
     return Study(dropout.TITLE, groups, figures, {"runs": runs.provenance()})
 
 
-def _gradients(quick: bool) -> Study:
+def _gradients(quick: bool = False) -> Study:
     from depthscale.papers import gradients
 
     runs = gradients.Runs(quick)
@@ -127,8 +136,8 @@ def _gradients(quick: bool) -> Study:
     )
 
 
-STUDIES: dict[str, Callable[[bool], Study]] = {"dropout": _dropout, "gradients": _gradients}
-"""Every paper by its name in the package, as a function of whether few networks will do."""
+STUDIES: dict[str, Callable[..., Study]] = {"dropout": _dropout, "gradients": _gradients}
+"""Every paper by its name in the package; dropout may have a folder of runs, gradients be quick."""
 
 
 def _record(command: str, settings: dict[str, Any], verdicts: Verdicts) -> dict[str, Any]:

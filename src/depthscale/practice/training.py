@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -147,38 +147,26 @@ def train(
         >>> run.losses.shape
         (3,)
     """
-    if epochs is not None and (not isinstance(epochs, int) or epochs < 1):
-        raise InputError(f"epochs must be a whole number, at least 1, got {epochs!r}")
     if epochs is not None:
-        steps = epochs * math.ceil(len(train_set) / max(batch, 1))
-    _check(train_set, test_set, steps, batch, optimiser, learning_rate)
-    if decay not in DECAYS:
-        raise InputError(f"unknown decay {decay!r}; expected one of {', '.join(DECAYS)}")
+        steps = _steps(epochs, len(train_set), batch)
+    _check_sets(train_set, test_set)
+    _check(steps, batch, optimiser, learning_rate, decay)
+    noise_seed = seed if noise_seed is None else noise_seed
     check_seed(seed)
-    if noise_seed is not None:
-        check_seed(noise_seed)
+    check_seed(noise_seed)
     where = next(model.parameters()).device
-    each = math.ceil(len(train_set) / batch)
-    update = OPTIMISERS[optimiser](model.parameters(), lr=learning_rate)
     losses: list[float] = []
     started = time.perf_counter()
-    noise = seed if noise_seed is None else noise_seed
-    with _seeded(where, noise), modes_kept(model), _bar(progress, steps) as advance:
+    with _seeded(where, noise_seed), modes_kept(model), _bar(progress, steps) as advance:
         model.train()
-        for inputs, targets in _batches(train_set, batch, steps, seed):
-            for group in update.param_groups:
-                group["lr"] = learning_rate * DECAYS[decay](len(losses) / steps)
-            update.zero_grad(set_to_none=True)
-            loss = functional.cross_entropy(model(inputs.to(where)), targets.to(where))
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                break
-            losses.append(value)
-            torch.autograd.backward(loss)
-            update.step()
+        update = OPTIMISERS[optimiser](model.parameters(), lr=learning_rate)
+        rates = (learning_rate * DECAYS[decay](step / steps) for step in range(steps))
+        for loss in _updates(model, update, _batches(train_set, batch, steps, seed), rates):
+            losses.append(loss)
             advance()
-            if after_epoch is not None and len(losses) % each == 0:
-                after_epoch(len(losses) // each)
+            passes, within = divmod(len(losses), math.ceil(len(train_set) / batch))
+            if after_epoch is not None and within == 0:
+                after_epoch(passes)
     seconds = time.perf_counter() - started
     return TrainingRun(
         losses=np.array(losses),
@@ -240,17 +228,41 @@ def best_learning_rate(runs: list[TrainingRun]) -> float:
     return min(sorted(losses), key=lambda rate: float(np.mean(losses[rate])))
 
 
-def _check(
-    train_set: DataSet,
-    test_set: DataSet | None,
-    steps: int,
-    batch: int,
-    optimiser: str,
-    learning_rate: float,
-) -> None:
-    for data in (train_set, test_set):
+def _updates(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    rates: Iterable[float],
+) -> Iterator[float]:
+    """Make an update a batch, and yield the loss before each; stop where it is not finite."""
+    where = next(model.parameters()).device
+    for (inputs, targets), rate in zip(batches, rates, strict=True):
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.zero_grad(set_to_none=True)
+        loss = functional.cross_entropy(model(inputs.to(where)), targets.to(where))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            return
+        torch.autograd.backward(loss)
+        optimiser.step()
+        yield value
+
+
+def _steps(epochs: int, examples: int, batch: int) -> int:
+    """Updates of so many passes; a batch below 1 is refused later."""
+    if not isinstance(epochs, int) or epochs < 1:
+        raise InputError(f"epochs must be a whole number, at least 1, got {epochs!r}")
+    return epochs * math.ceil(examples / max(batch, 1))
+
+
+def _check_sets(*sets: DataSet | None) -> None:
+    for data in sets:
         if data is not None and data.targets is None:
             raise InputError(f"{data.name} has no targets to train on")
+
+
+def _check(steps: int, batch: int, optimiser: str, learning_rate: float, decay: str) -> None:
     if optimiser not in OPTIMISERS:
         raise InputError(
             f"unknown optimiser {optimiser!r}; expected one of {', '.join(OPTIMISERS)}"
@@ -261,6 +273,8 @@ def _check(
         raise InputError(f"steps and batch must be at least 1, got {steps} and {batch}")
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise InputError(f"the learning rate must be positive, got {learning_rate}")
+    if decay not in DECAYS:
+        raise InputError(f"unknown decay {decay!r}; expected one of {', '.join(DECAYS)}")
 
 
 def _batches(

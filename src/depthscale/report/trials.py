@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depthscale.practice.trials.runner import METRICS, Results
+from depthscale.answers import InputError
+from depthscale.practice.trials.runner import METRICS, MOMENTS, Results
 from depthscale.practice.trials.statistics import (
+    ALPHA,
     LEVEL,
     Difference,
     best_dose,
     bootstrap,
+    reference,
     relative_difference,
+    seeds_needed,
 )
 from depthscale.report.canvas import COLOURS, GUIDE, finish, look, page, style
 from depthscale.report.summaries import WIDTH, wrap
@@ -52,44 +56,62 @@ def render_trial(results: Results, differences: Sequence[Difference]) -> str:
         lines += ["", *_table(results, cell.name, [d for d in differences if d.cell == cell.name])]
     text = (
         f"brackets: {100 * LEVEL:.0f} % intervals over seeds of the difference within a seed"
-        " (bootstrap, or Student's below 15 seeds), not widened for their number; *: p < 0.05 by"
-        f" Wilcoxon's signed ranks and Holm's rule over the family of {len(differences)}"
-        f" comparisons (arms, both moments, baselines, {', '.join(METRICS)}). The selected epoch is"
-        " that of the least validation cross-entropy"
+        " (bootstrap, or Student's below 15 seeds), not widened for their number; *:"
+        f" p < {ALPHA:g} by Wilcoxon's signed ranks and Holm's rule over the family of"
+        f" {len(differences)} comparisons (arms, both moments, baselines, {', '.join(METRICS)})"
+        f"{_unreachable(differences)}. The selected epoch is that of the least validation"
+        " cross-entropy"
     ).replace("_", " ")
     return "\n".join([*lines, "", *wrap(f"{'note':<6}", text)])
 
 
+def _unreachable(differences: Sequence[Difference]) -> str:
+    """How many seeds it takes, where no difference could be significant with so few."""
+    if not differences:
+        return ""
+    most, needed = max(one.seeds for one in differences), seeds_needed(len(differences))
+    return "" if most >= needed else f", out of reach with {most} seeds: it takes at least {needed}"
+
+
 def _table(results: Results, cell: str, differences: list[Difference]) -> list[str]:
-    seeds = results.seeds(cell)
-    doses = ", ".join(f"{best_dose(results, cell, m)} ({m})" for m in ("final", "selected"))
-    title = f"{clean(cell)}, {len(seeds)} seeds"
+    arms, lost = results.trial.cell(cell).arms, results.diverged(cell)
+    against = reference(results, cell)
+    over = "" if against is None else f"over {clean(against)}"
     form = "{:<14}{:>7} {:<25}{:>7} {:<25}{:>6} {:>6}"
-    lines = [title, "─" * WIDTH]
-    lines.append(form.format("", "final", "", "chosen", "", "acc.", "calib."))
-    lines.append(form.format("arm", "loss", "over uniform", "loss", "over uniform", "%", "%"))
-    for arm in results.trial.cell(cell).arms:
+    lines = [f"{clean(cell)}, {len(results.seeds(cell))} seeds", "─" * WIDTH]
+    lines.append(form.format("", "final", "", "chosen", "", "acc.", "calib.").rstrip())
+    lines.append(form.format("arm", "loss", over, "loss", over, "%", "%"))
+    for arm in arms:
+        if arm.name in lost:
+            seeds = f"seed{'s' * (len(lost[arm.name]) > 1)} {', '.join(map(str, lost[arm.name]))}"
+            lines += wrap(f"{clean(arm.name):<14} ", f"diverged with {seeds}; left out")
+            continue
         cells: list[str] = []
-        for moment in ("final", "selected"):
+        for moment in MOMENTS:
             loss = results.values(cell, arm.name, "cross_entropy", moment).mean()
-            cells += [f"{loss:.4f}", _told(differences, arm.name, moment)]
+            mine = [d for d in differences if (d.arm, d.moment) == (arm.name, moment)]
+            cells += [f"{loss:.4f}", _told(mine, against)]
         rest = (results.values(cell, arm.name, m, "selected") for m in METRICS[1:3])
         cells += [f"{100 * values.mean():.2f}" for values in rest]
         lines.append(form.format(clean(arm.name), *cells).rstrip())
-    lines += wrap("", f"best rate for all sites, by validation: {doses}")
-    merged = [arm for arm in results.trial.cell(cell).arms if len(arm.names) > 1]
-    for arm in merged:
-        lines += wrap("", f"{arm.name} is also: {', '.join(arm.names[1:])}")
+    if against not in (None, "uniform"):
+        first = "the first arm that did not diverge" if lost else "the first arm"
+        why = "uniform diverged" if "uniform" in lost else "there is no uniform"
+        lines += wrap("", f"over {against}: {first}, as {why}")
+    doses = [f"{dose} ({m})" for m in MOMENTS if (dose := best_dose(results, cell, m))]
+    if doses:
+        lines += wrap("", f"best rate for all sites, by validation: {', '.join(doses)}")
+    for arm in arms:
+        if len(arm.names) > 1:
+            lines += wrap("", f"{arm.name} is also: {', '.join(arm.names[1:])}")
     return lines
 
 
-def _told(differences: Sequence[Difference], arm: str, moment: str) -> str:
+def _told(differences: Sequence[Difference], baseline: str | None) -> str:
     for one in differences:
-        if (one.arm, one.moment, one.metric) == (arm, moment, "cross_entropy") and one.relative:
-            if one.baseline != "uniform":
-                continue
+        if (one.baseline, one.metric) == (baseline, "cross_entropy") and one.relative:
             value, low, high = (100 * x for x in one.relative)
-            star = "*" if one.p_holm < 0.05 else ""
+            star = "*" if one.p_holm < ALPHA else ""
             return f"{value:+.1f} % [{low:+.1f}, {high:+.1f}]{star}"
     return ""
 
@@ -99,32 +121,49 @@ def _told(differences: Sequence[Difference], arm: str, moment: str) -> str:
 
 def plot_arms(results: Results, cell: str, differences: Sequence[Difference],
               target: Target = None) -> Figure:  # fmt: skip
-    """Every arm against uniform: final and selected cross-entropy, selected accuracy.
+    """Every arm against the reference: final and selected cross-entropy, selected accuracy.
 
     Points are means over seeds, bars their paired 95 % intervals; filled where the p-value holds
-    after Holm's rule. The dashed line is the best dose of one rate.
+    after Holm's rule. The dashed line is the best dose of one rate. Arms that diverged have a
+    dotted line without a point.
+
+    Raises
+    ------
+    InputError
+        Every arm diverged.
     """
+    against = reference(results, cell)
+    if against is None:
+        raise InputError(f"every arm of {cell} diverged; try a lower learning rate")
     with style():
-        arms = results.trial.cell(cell).arms
-        loss = {a.name: results.values(cell, a.name, "cross_entropy").mean() for a in arms}
-        order = sorted((a.name for a in arms if a.name != "uniform"), key=lambda a: -loss[a])
-        figure = page((9.6, 1.4 + 0.24 * len(order)))
+        arms = [name for name in results.finite(cell) if name != against]
+        loss = {name: results.values(cell, name, "cross_entropy").mean() for name in arms}
+        order = sorted(arms, key=lambda name: -loss[name])
+        names = [*order, *(f"{name} (diverged)" for name in results.diverged(cell))]
+        figure = page((9.6, 1.4 + 0.24 * len(names)))
         panels = figure.subplots(1, len(TITLES), sharey=True)
         for axes, ((metric, moment), title) in zip(panels, TITLES.items(), strict=True):
             mine = {
                 d.arm: d
                 for d in differences
-                if (d.cell, d.metric, d.moment, d.baseline) == (cell, metric, moment, "uniform")
+                if (d.cell, d.metric, d.moment, d.baseline) == (cell, metric, moment, against)
             }
             _forest(axes, [mine[name] for name in order])
-            dose = best_dose(results, cell, moment)
-            at = 0.0 if dose == "uniform" else 100 * _effect(mine[dose])[0]
-            axes.axvline(at, color=GUIDE, linestyle="--", linewidth=1)
+            for place in range(len(order), len(names)):
+                axes.axhline(place, color=GUIDE, linestyle=":", linewidth=1)
             axes.set_title(title)
             unit = "points" if metric == "accuracy" else "%"
-            axes.set_xlabel(f"over uniform ({unit})\ndashed: best dose, {dose}")
-        panels[0].set_yticks(range(len(order)), [clean(name) for name in order])
-        for face, words in (("black", "p < 0.05 after Holm's rule"), ("white", "not so")):
+            words = f"over {clean(against)} ({unit})"
+            if dose := best_dose(results, cell, moment):
+                at = 0.0 if dose == against else 100 * _effect(mine[dose])[0]
+                axes.axvline(at, color=GUIDE, linestyle="--", linewidth=1)
+                words += f"\ndashed: best dose, {dose}"
+            axes.set_xlabel(words)
+        panels[0].set_yticks(range(len(names)), [clean(name) for name in names])
+        for face, words in (
+            ("black", f"p < {ALPHA:g} after Holm's rule{_unreachable(differences)}"),
+            ("white", "not so"),
+        ):
             how: dict[str, Any] = {"linestyle": "", "color": "black", "markersize": 5}
             panels[0].plot([], [], "o", markerfacecolor=face, label=words, **how)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -143,7 +182,7 @@ def _forest(axes: Axes, rows: Sequence[Difference]) -> None:
         colour = GUIDE if one.arm.startswith(("none", "uniform")) else colour
         colour = COLOURS[2] if one.arm.startswith(("random", "block")) else colour
         axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
-        face = colour if one.p_holm < 0.05 else "white"
+        face = colour if one.p_holm < ALPHA else "white"
         axes.plot(value, place, "o", color=colour, markerfacecolor=face, markersize=5)
     axes.tick_params(axis="y", length=0)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import as_file, files
 from itertools import pairwise
 from pathlib import Path
@@ -37,7 +37,7 @@ from depthscale.practice.trials.statistics import (
 from depthscale.practice.trials.trial import Trial
 from depthscale.theory.gaussian import Array
 
-MLP = "mlp"
+MLP, VIT, HF_VIT = "mlp", "component", "hf-vit"
 SWEPT = ("budget", "activation", "depth", "width")
 BRANCHED = ("none", "uniform", "uniform 2x", "step", "step-late", "linear", "linear-late")
 TRIALS: dict[str, tuple[dict[str, Any], int]] = {
@@ -46,9 +46,9 @@ TRIALS: dict[str, tuple[dict[str, Any], int]] = {
     "activation": ({"sweep": "activation"}, 6),
     "depth": ({"sweep": "depth"}, 6),
     "width": ({"sweep": "width"}, 5),
-    "component": ({"network": "vit", "size": "small", "sweep": "component"}, 6),
+    VIT: ({"network": "vit", "size": "small", "sweep": "component"}, 6),
     "resnet": ({"network": "resnet", "size": "small", "arms": BRANCHED}, 6),
-    "hf-vit": ({"network": "hf-vit", "size": "small", "arms": BRANCHED}, 6),
+    HF_VIT: ({"network": "hf-vit", "size": "small", "arms": BRANCHED}, 6),
 }
 """What ``plan`` takes for each file of runs (size "paper" where it says none), and the seeds."""
 
@@ -59,6 +59,11 @@ SAME_BUDGET = (
     "uniform", *(name for pair in PAIRS for name in pair), "block 2", "block 3",
 )  # fmt: skip
 """Fixed schedules of one mean rate, which the objectives are to rank."""
+
+DRAWN = {
+    MLP: (MLP, "trials.svg"), VIT: ("both", "vit.svg"), HF_VIT: (HF_VIT, "hf-vit.svg"),
+}  # fmt: skip
+"""Trials whose arms are drawn against uniform: the cell, and the file of the figure."""
 
 PLACE = "mean place"
 LATE_IN_TRAINING = {"final": "at the last epoch", "selected": "at the selected epoch"}
@@ -291,6 +296,7 @@ def _double_dose(results: Results, moment: str) -> Claim:
 def _tuned(results: Results, moment: str) -> Claim:
     """The control that matters: the best of each kind, both chosen by validation."""
     dose = best_dose(results, MLP, moment)
+    assert dose is not None  # of the five that the trial has
     losses = {
         name: results.values(MLP, name, "cross_entropy", moment, "validation").mean()
         for name in EARLY
@@ -433,17 +439,16 @@ def _sweep(name: str, results: Results) -> Claim:
 
 
 def _transformers(runs: Runs) -> list[Claim]:
+    return [*_paper_vit(runs.results(VIT)), _hf_vit(runs.results(HF_VIT))]
+
+
+def _paper_vit(results: Results | None) -> list[Claim]:
     statement = "early dropout lowers the final loss of vision transformers by 4-7 %"
     full = "depthscale trial --network vit --size paper --data cifar-100 --device cuda"
-    results = runs.results("component")
     if results is None:
         return [claim("both", "experiments (ViT)", statement, "not tested", note=full)]
-    seeds = len(results.seeds("both"))
-    where = f"experiments (small ViT, Fashion-MNIST, {seeds} paired seeds)"
-    final = {arm: effect(results, arm, "uniform", "final", "both") for arm in BRANCHED[:-1]}
-    selected = {arm: effect(results, arm, "uniform", "selected", "both") for arm in BRANCHED[:-1]}
-    linear = final["linear"]
-    listed = "; ".join(f"{arm} {final[arm]}, {selected[arm]}" for arm in final if arm != "uniform")
+    where = f"experiments (small ViT, Fashion-MNIST, {len(results.seeds('both'))} paired seeds)"
+    linear = effect(results, "linear", "uniform", "final", "both")
     mirrored = {cell: effect(results, "step", "step-late", "final", cell) for cell in BRANCHES}
     return [
         _lowered(
@@ -452,7 +457,7 @@ def _transformers(runs: Runs) -> list[Claim]:
             (0.04, 0.07),
             linear,
             "linear over uniform; the paper's are larger, on CIFAR, of 75 epochs (the command for"
-            f" these: {full}). Over uniform at the last and the selected epoch: {listed}",
+            f" these: {full}). {_over_uniform(results, 'both')}",
         ),
         claim(
             "both",
@@ -466,16 +471,41 @@ def _transformers(runs: Runs) -> list[Claim]:
     ]
 
 
+def _hf_vit(results: Results | None) -> Claim:
+    statement = "early dropout (step) has a lower final loss than its mirror in a Hugging Face ViT"
+    if results is None:
+        where = "experiments (Hugging Face ViT)"
+        return claim("ours", where, statement, "not tested", note=command_of(HF_VIT))
+    step, linear = (
+        effect(results, early, f"{early}-late", "final", HF_VIT) for early in ("step", "linear")
+    )
+    seeds = len(results.seeds(HF_VIT))
+    return claim(
+        "ours",
+        f"experiments (small Hugging Face ViT, Fashion-MNIST, {seeds} paired seeds)",
+        statement,
+        falls([step]),
+        ours=step.value,
+        note=f"step over its mirror {step}, linear over its {linear}, last epoch."
+        f" {_over_uniform(results, HF_VIT)}",
+    )
+
+
+def _over_uniform(results: Results, cell: str) -> str:
+    """The arms of ``BRANCHED`` over uniform, in words."""
+    final, selected = (
+        {arm: effect(results, arm, "uniform", moment, cell) for arm in BRANCHED}
+        for moment in LATE_IN_TRAINING
+    )
+    listed = "; ".join(f"{arm} {final[arm]}, {selected[arm]}" for arm in final if arm != "uniform")
+    return f"Over uniform at the last and the selected epoch: {listed}"
+
+
 def _stochastic_depth(runs: Runs) -> list[Claim]:
     results = runs.results("resnet")
     if results is None:
         return []
-    final, selected = (
-        {arm: effect(results, arm, "uniform", moment, "resnet") for arm in BRANCHED}
-        for moment in LATE_IN_TRAINING
-    )
     rule = effect(results, "linear-late", "linear", "final", "resnet")
-    listed = "; ".join(f"{arm} {final[arm]}, {selected[arm]}" for arm in final if arm != "uniform")
     return [
         claim(
             "ours",
@@ -484,8 +514,7 @@ def _stochastic_depth(runs: Runs) -> list[Claim]:
             " its mirror",
             rises([rule]),
             ours=rule.value,
-            note=f"linear-late over linear {rule}. Over uniform at the last and the selected epoch:"
-            f" {listed}",
+            note=f"linear-late over linear {rule}. {_over_uniform(results, 'resnet')}",
         )
     ]
 
@@ -494,23 +523,31 @@ def _stochastic_depth(runs: Runs) -> list[Claim]:
 
 
 def comparisons(results: Results) -> tuple[Difference, ...]:
-    """Every comparison of the MLP, with Holm's rule over all of them."""
+    """Every comparison of a trial, with Holm's rule over all of them."""
     return compare(results)
+
+
+def _arms(results: Results, cell: str, path: Any) -> Any:
+    from depthscale.report.trials import plot_arms
+
+    return plot_arms(results, cell, comparisons(results), path)
 
 
 def trained_figures(runs: Runs | None = None) -> dict[str, Callable[[Any], Any]]:
     """Figures of the trained networks by file name, those for which there are runs."""
-    from depthscale.report.trials import plot_arms, plot_places, plot_ranking, plot_sweeps
+    from depthscale.report.trials import plot_places, plot_ranking, plot_sweeps
 
     runs = Runs() if runs is None else runs
     found: dict[str, Callable[[Any], Any]] = {}
+    for name, (cell, file) in DRAWN.items():
+        if (one := runs.results(name)) is not None:
+            found[file] = partial(_arms, one, cell)
     if (results := runs.results(MLP)) is not None:
-        found["trials.svg"] = lambda path: plot_arms(results, MLP, comparisons(results), path)
         found["places.svg"] = lambda path: plot_places(results, MLP, path)
         found["objectives.svg"] = lambda path: plot_ranking(
             {moment: ranking(results, moment) for moment in LATE_IN_TRAINING}, path
         )
-    sweeps = {name: runs.results(name) for name in (*SWEPT, "component")}
+    sweeps = {name: runs.results(name) for name in (*SWEPT, VIT)}
     known = {name: results for name, results in sweeps.items() if results is not None}
     if known:
         found["sweeps.svg"] = lambda path: plot_sweeps(known, path)

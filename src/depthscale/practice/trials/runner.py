@@ -34,8 +34,9 @@ FORMAT, VERSION = "depthscale-trial", 1
 PACKAGES = ("depthscale", "torch", "numpy")
 
 METRICS = ("cross_entropy", "accuracy", "calibration_error", "gap")
-"""Of the test part; the gap is test minus training cross-entropy."""
+"""Of a part, the test part by default; the gap is its cross-entropy minus the training one."""
 MOMENTS = ("final", "selected")
+PARTS = ("train", "validation", "test")
 
 Key = tuple[str, str, int]
 """Cell, arm and seed of a run."""
@@ -57,32 +58,49 @@ class Results:
         ]
         return tuple(sorted(set.intersection(*each)))
 
+    def diverged(self, cell: str) -> dict[str, tuple[int, ...]]:
+        """The arms of a cell that diverged, each with those of ``seeds(cell)`` that it did with."""
+        found = {
+            arm.name: tuple(
+                seed for seed in self.seeds(cell) if _lost(self.runs[cell, arm.name, seed])
+            )
+            for arm in self.trial.cell(cell).arms
+        }
+        return {name: seeds for name, seeds in found.items() if seeds}
+
+    def finite(self, cell: str) -> tuple[str, ...]:
+        """The other arms of a cell, in their order: those that can be compared."""
+        lost = self.diverged(cell)
+        return tuple(arm.name for arm in self.trial.cell(cell).arms if arm.name not in lost)
+
     def values(
         self, cell: str, arm: str, metric: str, moment: str = "final", part: str = "test"
     ) -> Array:
         """A metric of each of ``seeds(cell)``; arms by any of their names.
 
+        The gap is ``cross_entropy(part) - cross_entropy(train)``.
+
         Raises
         ------
         InputError
-            An unknown cell, arm, metric or moment, or a run that diverged.
+            An unknown cell, arm, metric, moment or part, the gap of the training part, or a run
+            that diverged.
         """
-        if metric not in METRICS or moment not in MOMENTS:
+        if metric not in METRICS or moment not in MOMENTS or part not in PARTS:
             raise InputError(
-                f"no metric {metric!r} at {moment!r}; expected one of {', '.join(METRICS)} at one"
-                f" of {', '.join(MOMENTS)}"
+                f"no metric {metric!r} of {part!r} at {moment!r}; expected one of"
+                f" {', '.join(METRICS)} of one of {', '.join(PARTS)} at one of {', '.join(MOMENTS)}"
             )
+        if (metric, part) == ("gap", "train"):
+            raise InputError("the gap is that to the training part; ask for validation or test")
         name = self.trial.cell(cell).arm(arm).name
-        runs = [self.runs[cell, name, seed] for seed in self.seeds(cell)]
-        if metric == "gap":
-            pairs = [(r[moment]["test"], r[moment]["train"]) for r in runs]
-            found = [_minus(a["cross_entropy"], b["cross_entropy"]) for a, b in pairs]
-        else:
-            found = [run[moment][part][metric] for run in runs]
-        lost = [s for s, value in zip(self.seeds(cell), found, strict=True) if value is None]
-        if lost:
+        runs = {seed: self.runs[cell, name, seed] for seed in self.seeds(cell)}
+        if lost := [seed for seed, run in runs.items() if _lost(run)]:
             raise InputError(f"arm {arm!r} of {cell} diverged with the seeds {lost}; leave it out")
-        return np.array(found, dtype=float)
+        if metric != "gap":
+            return np.array([run[moment][part][metric] for run in runs.values()], dtype=float)
+        a, b = (self.values(cell, arm, "cross_entropy", moment, p) for p in (part, "train"))
+        return a - b
 
     def rates(self, cell: str, arm: str) -> Array:
         """Rates of each of ``seeds(cell)``, [seed, site]."""
@@ -90,8 +108,10 @@ class Results:
         return np.array([found.rates_at(seed) for seed in self.seeds(cell)])
 
 
-def _minus(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a - b
+def _lost(run: dict[str, Any]) -> bool:
+    """Whether a run stopped at a loss that was not finite, or ended at one."""
+    losses = [run[moment][part]["cross_entropy"] for moment in MOMENTS for part in PARTS]
+    return bool(run.get("diverged")) or None in losses
 
 
 def run_trial(

@@ -10,6 +10,7 @@ whole family.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,7 +25,7 @@ from depthscale.answers import InputError
 from depthscale.practice.trials.runner import METRICS, MOMENTS, Results
 from depthscale.theory.gaussian import Array
 
-LEVEL = 0.95
+LEVEL, ALPHA = 0.95, 0.05
 RESAMPLES = 9999
 FEWEST, BOOTSTRAPPED = 3, 15
 """Seeds below which there is no interval, and from which on it is bootstrapped."""
@@ -131,6 +132,19 @@ def holm(p_values: ArrayLike) -> Array:
     return adjusted
 
 
+def seeds_needed(family: int, alpha: float = ALPHA) -> int:
+    """Seeds from which on a p-value of a family can be below ``alpha`` after Holm's rule.
+
+    The least of m p-values becomes ``m 2^(1-n)`` with n seeds, if not more.
+
+    Examples
+    --------
+    >>> seeds_needed(1), seeds_needed(248)
+    (6, 14)
+    """
+    return math.floor(math.log2(family / alpha)) + 2
+
+
 @dataclass(frozen=True)
 class Difference:
     """A metric of one arm beside that of a baseline, over the same seeds.
@@ -159,15 +173,16 @@ class Difference:
 
 
 def compare(results: Results, *, seed: int = 0) -> tuple[Difference, ...]:
-    """Every arm of every cell against the uniform rate and against the best uniform dose.
+    """Every arm of every cell against its ``reference`` and against the best uniform dose.
 
     The dose (none and multiples of the mean) is chosen by mean validation cross-entropy, at the
-    final and at the selected epoch each. The family of Holm's rule is all that is returned.
+    final and at the selected epoch each. Arms of which a run diverged are left out
+    (``Results.diverged`` tells them). The family of Holm's rule is all that is returned.
 
     Raises
     ------
     InputError
-        Fewer than three seeds that all arms have, or a run that diverged.
+        Fewer than three seeds that all arms have.
     """
     found = []
     for cell in results.trial.cells:
@@ -181,7 +196,7 @@ def compare(results: Results, *, seed: int = 0) -> tuple[Difference, ...]:
             held: list[str] = []
             for baseline in baselines(results, cell.name, moment):
                 held.append(baseline)  # a pair of baselines is compared once
-                arms = [arm.name for arm in cell.arms if arm.name not in held]
+                arms = [name for name in results.finite(cell.name) if name not in held]
                 for metric in METRICS:
                     found += _against(results, cell.name, arms, baseline, moment, metric, seed)
     adjusted = holm([one["p"] for one in found])
@@ -189,20 +204,24 @@ def compare(results: Results, *, seed: int = 0) -> tuple[Difference, ...]:
 
 
 def baselines(results: Results, cell: str, moment: str) -> tuple[str, ...]:
-    """The uniform arm, or the first one where there is none, and the best dose if another."""
-    arms = results.trial.cell(cell).arms
-    names = [arm.name for arm in arms]
-    plain = "uniform" if "uniform" in names else names[0]
-    return tuple(dict.fromkeys([plain, best_dose(results, cell, moment)]))
+    """The reference, and the best dose if there is one and it is another; none of no arms."""
+    found = (reference(results, cell), best_dose(results, cell, moment))
+    return tuple(dict.fromkeys(name for name in found if name is not None))
 
 
-def best_dose(results: Results, cell: str, moment: str) -> str:
-    """The arm of one rate for all sites with the least mean validation cross-entropy."""
-    doses = [arm.name for arm in results.trial.cell(cell).arms if min(arm.rates) == max(arm.rates)]
-    if not doses:
-        return results.trial.cell(cell).arms[0].name
+def reference(results: Results, cell: str) -> str | None:
+    """The uniform arm, or the first one where it is none or diverged; None where all diverged."""
+    names = results.finite(cell)
+    return "uniform" if "uniform" in names else next(iter(names), None)
+
+
+def best_dose(results: Results, cell: str, moment: str) -> str | None:
+    """The arm of one rate for all sites with the least mean validation cross-entropy, if any."""
+    arms = map(results.trial.cell(cell).arm, results.finite(cell))
+    doses = (arm.name for arm in arms if min(arm.rates) == max(arm.rates))
     return min(
         doses,
+        default=None,
         key=lambda arm: float(
             results.values(cell, arm, "cross_entropy", moment, "validation").mean()
         ),

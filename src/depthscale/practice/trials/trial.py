@@ -131,12 +131,20 @@ class Parts:
 
 
 def check_size(trial: Trial, learn: DataSet, test: DataSet) -> None:
-    """``InputError`` where the data have fewer examples than a trial takes."""
-    for data, count in ((learn, trial.train + trial.validation), (test, trial.test)):
+    """``InputError`` with sizes that fit where the data have fewer examples than a trial takes.
+
+    Nothing is taken silently from fewer: other sizes are another trial, with other results.
+    """
+    wanted = trial.train + trial.validation
+    validation = trial.validation
+    if wanted > len(learn):
+        validation = max(1, len(learn) * validation // wanted)
+    train, tested = min(trial.train, len(learn) - validation), min(trial.test, len(test))
+    for data, count in ((learn, wanted), (test, trial.test)):
         if count > len(data):
             raise InputError(
-                f"{data.name} has {len(data)} examples, and the trial takes {count}; take fewer"
-                " (train, validation and test of a trial say how many)"
+                f"{data.name} has {len(data)} examples, and the trial takes {count}; sizes that"
+                f" fit: --train {train} --validation {validation} --test {tested}"
             )
 
 
