@@ -102,7 +102,8 @@ def test_map_names_every_file():
 
 
 def test_effects_of_training_are_those_of_the_runs():
-    from depthscale.papers.dropout.experiments import Runs, effect
+    from depthscale.papers.dropout.experiments import effect
+    from depthscale.papers.dropout.trials import Runs
     from depthscale.practice.trials.statistics import best_dose
 
     results = Runs().results("mlp")

@@ -11,8 +11,9 @@ import scipy.stats
 
 from depthscale.answers import InputError
 from depthscale.papers import __main__ as papers
-from depthscale.papers.dropout import experiments
-from depthscale.papers.dropout.experiments import SAME_BUDGET, TRIALS, Runs, planned, trained
+from depthscale.papers.dropout import experiments, trials
+from depthscale.papers.dropout.experiments import SAME_BUDGET, trained
+from depthscale.papers.dropout.trials import TRIALS, Runs, planned
 from depthscale.practice.trials import runner
 from depthscale.practice.trials.plans import plan
 from depthscale.practice.trials.runner import read_results
@@ -50,7 +51,7 @@ def early_is_better(cell, arm):
 
 
 def claims_of(folder):
-    experiments._read.cache_clear()
+    trials._read.cache_clear()
     return trained(Runs(folder))
 
 
@@ -174,14 +175,14 @@ def test_retrain_runs_every_trial_and_uses_it(tmp_path, monkeypatch):
         cells = tuple(replace(c, sizes={**c.sizes, "width": 4}) for c in made.cells[:1])
         return replace(made, cells=cells, train=60, validation=20, test=30, epochs=1)
 
-    monkeypatch.setattr(experiments, "plan", tiny)
-    monkeypatch.setattr(experiments, "TRIALS", {"width": ({"sweep": "width"}, 3)})
-    runs = experiments.retrain(tmp_path / "runs", workers=1)
+    monkeypatch.setattr(trials, "plan", tiny)
+    monkeypatch.setattr(trials, "TRIALS", {"width": ({"sweep": "width"}, 3)})
+    runs = trials.retrain(tmp_path / "runs", workers=1)
     results = runs.results("width")
     assert results is not None
     assert results.seeds("width 64") == (0, 1, 2)
     assert runs.provenance()["width"]["seeds"] == 3
-    experiments._read.cache_clear()
+    trials._read.cache_clear()
 
 
 def test_retrain_takes_a_folder_and_the_paper(tmp_path, capsys):
@@ -199,8 +200,8 @@ def test_quick_is_refused_where_no_networks_are_drawn(tmp_path, capsys):
 
 @pytest.fixture(scope="module", params=list(TRIALS))
 def results(request):
-    experiments._read.cache_clear()
-    found = experiments._read(None, request.param)
+    trials._read.cache_clear()
+    found = trials._read(None, request.param)
     if found is None:
         pytest.skip(f"no runs of {request.param}")
     return request.param, found

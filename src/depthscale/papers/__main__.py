@@ -115,7 +115,8 @@ def reproduce(
 
 def _dropout(folder: Path | None = None) -> Study:
     from depthscale.papers import dropout
-    from depthscale.papers.dropout.experiments import Runs, retrain, trained
+    from depthscale.papers.dropout.experiments import trained
+    from depthscale.papers.dropout.trials import Runs, retrain
 
     runs = Runs() if folder is None else retrain(folder)
     groups = [

@@ -16,7 +16,7 @@ import numpy as np
 
 from depthscale.papers.claims import Claim
 from depthscale.papers.dropout.common import tanh_map
-from depthscale.papers.dropout.experiments import Runs, trained, trained_figures
+from depthscale.papers.dropout.experiments import trained, trained_figures
 from depthscale.papers.dropout.laws import (
     collapse_data,
     depth_data,
@@ -28,6 +28,7 @@ from depthscale.papers.dropout.laws import (
 )
 from depthscale.papers.dropout.maps import limits, masks
 from depthscale.papers.dropout.schedules import reach, schedules
+from depthscale.papers.dropout.trials import Runs
 from depthscale.theory.universal.reach import reach_ratio
 
 TITLE = "Dropout at the edge of chaos (2605.21648)"

@@ -1,56 +1,44 @@
 """Claims that need trained networks: the MLP of the paper, on Fashion-MNIST in place of CIFAR-10.
 
-The runs lie in ``runs``, a file for each of ``TRIALS``, with its settings, versions and command in
-its first line; ``retrain`` makes them anew. A claim of a direction is confirmed if the 95 %
-interval excludes 0 on the stated side, refuted if on the other one, else undecided; one of a range
-besides has to meet it, and is refuted if it does not.
+A claim of a direction is confirmed if the 95 % interval excludes 0 on the stated side, refuted if
+on the other one, else undecided; one of a range besides has to meet it, and is refuted if it does
+not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cache, partial
-from importlib.resources import as_file, files
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
 
-from depthscale.answers import InputError
 from depthscale.papers.claims import Claim, Verdict
 from depthscale.papers.dropout.common import claim
+from depthscale.papers.dropout.trials import (
+    BRANCHED,
+    HF_VIT,
+    MLP,
+    RESNET,
+    SWEPT,
+    VIT,
+    Runs,
+    command_of,
+)
 from depthscale.practice.dropping.blocks import BRANCHES
 from depthscale.practice.schedules.objectives import SENSE, Landscape
-from depthscale.practice.trials.plans import mean_field, plan
-from depthscale.practice.trials.runner import Results, read_results, run_trial
+from depthscale.practice.trials.plans import mean_field
+from depthscale.practice.trials.runner import Results
 from depthscale.practice.trials.statistics import (
-    FEWEST,
     Difference,
     best_dose,
     bootstrap,
     compare,
     relative_difference,
 )
-from depthscale.practice.trials.trial import Trial
 from depthscale.theory.gaussian import Array
-
-MLP, VIT, HF_VIT = "mlp", "component", "hf-vit"
-SWEPT = ("budget", "activation", "depth", "width")
-BRANCHED = ("none", "uniform", "uniform 2x", "step", "step-late", "linear", "linear-late")
-TRIALS: dict[str, tuple[dict[str, Any], int]] = {
-    MLP: ({}, 20),
-    "budget": ({"sweep": "budget"}, 6),
-    "activation": ({"sweep": "activation"}, 6),
-    "depth": ({"sweep": "depth"}, 6),
-    "width": ({"sweep": "width"}, 5),
-    VIT: ({"network": "vit", "size": "small", "sweep": "component"}, 6),
-    "resnet": ({"network": "resnet", "size": "small", "arms": BRANCHED}, 6),
-    HF_VIT: ({"network": "hf-vit", "size": "small", "arms": BRANCHED}, 6),
-}
-"""What ``plan`` takes for each file of runs (size "paper" where it says none), and the seeds."""
 
 EARLY = ("step", "big-step", "linear", "cosine", "step 2x")
 PAIRS = tuple((name, f"{name}-late") for name in ("step", "big-step", "linear", "cosine"))
@@ -61,8 +49,11 @@ SAME_BUDGET = (
 """Fixed schedules of one mean rate, which the objectives are to rank."""
 
 DRAWN = {
-    MLP: (MLP, "trials.svg"), VIT: ("both", "vit.svg"), HF_VIT: (HF_VIT, "hf-vit.svg"),
-}  # fmt: skip
+    MLP: (MLP, "trials.svg"),
+    VIT: ("both", "vit.svg"),
+    HF_VIT: (HF_VIT, "hf-vit.svg"),
+    RESNET: (RESNET, "resnet.svg"),
+}
 """Trials whose arms are drawn against uniform: the cell, and the file of the figure."""
 
 PLACE = "mean place"
@@ -79,81 +70,6 @@ class Effect(NamedTuple):
     def __str__(self) -> str:
         value, low, high = (100 * x for x in self)
         return f"{value:+.1f} % [{low:+.1f}, {high:+.1f}]"
-
-
-@dataclass(frozen=True)
-class Runs:
-    """The trained networks, from ``folder`` or, where that is None, from the package."""
-
-    folder: Path | None = None
-
-    def results(self, name: str) -> Results | None:
-        """The runs of a trial; None where there is no file, or fewer than three seeds."""
-        results = _read(self.folder, name)
-        if results is None:
-            return None
-        seeds = min(len(results.seeds(cell.name)) for cell in results.trial.cells)
-        return results if seeds >= FEWEST else None
-
-    def provenance(self) -> dict[str, Any]:
-        """Command, versions and seeds of every file that there is."""
-        found = {}
-        for name in TRIALS:
-            if (results := self.results(name)) is not None:
-                seeds = {len(results.seeds(cell.name)) for cell in results.trial.cells}
-                header = results.header
-                found[name] = {
-                    "command": header["command"], "versions": header["versions"],
-                    "seeds": min(seeds), "epochs": results.trial.epochs,
-                }  # fmt: skip
-        return found
-
-
-@cache
-def _read(folder: Path | None, name: str) -> Results | None:
-    place = files(__package__).joinpath("runs", f"{name}.jsonl")
-    if folder is not None:
-        place = folder / f"{name}.jsonl"
-    if not place.is_file():
-        return None
-    with as_file(place) as path:
-        return read_results(path)
-
-
-def retrain(folder: Path, workers: int = 2) -> Runs:
-    """Train everything again into ``folder``; hours on two processors, and it can be stopped."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made: {error.strerror or error}") from error
-    for name, (_, seeds) in TRIALS.items():
-        run_trial(
-            planned(name),
-            range(seeds),
-            folder / f"{name}.jsonl",
-            workers=workers,
-            command=command_of(name),
-        )
-    _read.cache_clear()
-    return Runs(folder)
-
-
-def planned(name: str) -> Trial:
-    """The trial behind a file of runs."""
-    what: dict[str, Any] = {"size": "paper"} | TRIALS[name][0]
-    return plan(**what)
-
-
-def command_of(name: str) -> str:
-    """The command that makes a file of runs."""
-    what, seeds = TRIALS[name]
-    words = {"size": "paper"} | what | {"seeds": seeds, "out": f"{name}.jsonl"}
-    given = (f"--{key} {_word(value)}" for key, value in words.items())
-    return f"depthscale trial {' '.join(given)}"
-
-
-def _word(value: Any) -> str:
-    return str(value) if not isinstance(value, tuple) else f'"{",".join(value)}"'
 
 
 # Claims ------------------------------------------------------------------------------------------
@@ -502,19 +418,19 @@ def _over_uniform(results: Results, cell: str) -> str:
 
 
 def _stochastic_depth(runs: Runs) -> list[Claim]:
-    results = runs.results("resnet")
+    results = runs.results(RESNET)
     if results is None:
         return []
-    rule = effect(results, "linear-late", "linear", "final", "resnet")
+    rule = effect(results, "linear-late", "linear", "final", RESNET)
     return [
         claim(
             "ours",
-            f"experiments (residual CNN, {len(results.seeds('resnet'))} paired seeds)",
+            f"experiments (residual CNN, {len(results.seeds(RESNET))} paired seeds)",
             "stochastic depth that rises with depth, the rule of timm, has a higher final loss than"
             " its mirror",
             rises([rule]),
             ours=rule.value,
-            note=f"linear-late over linear {rule}. {_over_uniform(results, 'resnet')}",
+            note=f"linear-late over linear {rule}. {_over_uniform(results, RESNET)}",
         )
     ]
 
