@@ -179,6 +179,26 @@ def test_places_that_are_refused() -> None:
         ds.insert_sites(nn.Linear, *vectors())  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("after", [3, None, nn.ReLU(), [3]])
+def test_places_of_a_wrong_type(after: Any) -> None:
+    with pytest.raises(InputError, match=r"after is (3|None|ReLU\(\)); expected 'activation', the"):
+        ds.insert_sites(mlp(), *vectors(), after=after)
+    with pytest.raises(InputError, match=r"kind is \['alpha'\]; expected elements"):
+        ds.insert_sites(mlp(), *vectors(), kind=["alpha"])  # type: ignore[arg-type]
+
+
+def test_an_input_may_be_called_model() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = mlp()
+
+        def forward(self, model: torch.Tensor) -> torch.Tensor:
+            return self.layers(model)
+
+    assert len(ds.insert_sites(Named(), model=vectors()[0]).sites) == 1
+
+
 def test_twice_scheduled_and_in_the_wrong_order() -> None:
     model = mlp()
     found = ds.insert_sites(model, *vectors())

@@ -136,6 +136,18 @@ def test_states_that_do_not_fit() -> None:
         assert scheduler.state_dict() == state
 
 
+@pytest.mark.parametrize("state", [None, 3, "state", ["step", "rates", "sites"]])
+def test_what_is_no_state(state: Any) -> None:
+    scheduler = ds.DropoutScheduler(found(), RATES, 10)
+    with pytest.raises(InputError, match=r"no state of a DropoutScheduler: .* expected the dict"):
+        scheduler.load_state_dict(state)
+    with pytest.raises(InputError, match="no state of a DropoutScheduler"):
+        ds.lightning_callback(RATES).load_state_dict(state)
+    for key in ("rates", "sites"):
+        with pytest.raises(InputError, match=f"{key} of the state is 3; expected a list"):
+            scheduler.load_state_dict(scheduler.state_dict() | {key: 3})
+
+
 ERRORS = [
     ({"total_steps": 0}, "total_steps is 0; expected a whole number from 1"),
     ({"total_steps": 2.5}, "total_steps is 2.5"),

@@ -1,8 +1,12 @@
 """The schedule of a real model: budgets of its kinds of sites, measured response, advice."""
 
+import ast
+import inspect
 import itertools
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from torch import nn
 from depthscale import Budget, MeanField, apply_schedule, dropout_sites, optimise_schedule
 from depthscale.answers import InputError
 from depthscale.cli import main
+from depthscale.commands.output import check_writable
 from depthscale.practice.dropping.advise import CHECKS, STUDENT, Effect, schedule_model
 from depthscale.practice.dropping.budgets import site_budgets
 from depthscale.practice.dropping.chain import SiteChain, site_chain
@@ -24,7 +29,9 @@ from depthscale.practice.dropping.response import (
     measure_response,
 )
 from depthscale.practice.dropping.sites import DropoutSite
+from depthscale.practice.optimise import OF_MODELS, OF_NETWORKS
 from depthscale.practice.schedules.objectives import SENSE, Landscape
+from depthscale.practice.schedules.optimise import optimise_network
 from depthscale.report.model_schedules import render_model_schedule
 
 
@@ -328,6 +335,9 @@ def test_nothing_dropped_is_an_answer_with_a_reason():
         ({"objective": "best"}, "expected signal, noise, exposure, snr, xi"),
         ({"objective": {"noise": 1.0, "signal": 1.0}}, "objective of a model is"),
         ({"kinds": ("head",)}, "expected some of attention"),
+        ({"kinds": 3}, "kinds are 3; expected some of attention"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"progress": None}, "progress is None; expected a function"),
         ({"kinds": ("attention",)}, "no dropout site to schedule among mlp"),
         ({"budget": Budget(mean=0.1, of="field")}, "budget of fields"),
         ({"budget": Budget(mean=0.1, weights=(1.0, 2.0))}, "weighs 2 sites, not 3"),
@@ -454,6 +464,10 @@ def test_no_benefit_is_what_the_command_says_where_there_is_none(model_file, cap
     ("options", "match"),
     [
         (["--depth", "3"], "--depth is for a network on paper"),
+        (
+            ["--eps0", "0.5"],
+            "--eps0 is for a network on paper; the pairs of a model are its data's",
+        ),
         (["--activation", "tanh"], "--activation is for a network on paper"),
         (["--cap", "0.3"], "--cap of a model goes with --mean"),
         (["--kinds", "head"], "expected some of attention"),
@@ -488,3 +502,144 @@ def test_students_quantile_is_that_of_the_checks():
     from scipy.stats import t
 
     assert pytest.approx(t.ppf(0.975, CHECKS - 1), abs=1e-4) == STUDENT
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda x: x.double(),
+        lambda x: x.double().numpy(),
+        lambda x: (x.numpy(),),
+        lambda x: {"input": x.numpy()},
+    ],
+)
+def test_inputs_are_cast_to_what_the_model_computes_in(given):
+    inputs, model = torch.randn(16, 32), mlp(2, 32)
+    assert schedule_model(model, given(inputs)).to_dict() == schedule_model(model, inputs).to_dict()
+
+
+class Heads(nn.Module):
+    """A trunk that drops, under a head and, run before or after it, an auxiliary one."""
+
+    def __init__(self, run: str, form: type = tuple) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.run, self.form = run.split(), form
+        self.trunk = mlp(2, 32)[:-1]
+        self.head, self.auxiliary = nn.Linear(32, 32), nn.Linear(32, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...] | dict[str, torch.Tensor]:
+        x = self.trunk(x)
+        out = {name: getattr(self, name)(x) for name in self.run}
+        out = {name: out[name] for name in sorted(out, key=["head", "auxiliary"].index)}
+        return out if self.form is dict else tuple(out.values())
+
+
+@pytest.mark.parametrize("form", [tuple, dict])
+@pytest.mark.parametrize("run", ["head auxiliary", "auxiliary head"])
+def test_auxiliary_heads_do_not_change_what_is_read_at_the_output(run, form):
+    inputs, seen = torch.randn(16, 32), []
+    for model in (Heads("head"), Heads(run, form)):
+        observer = Observer(model, inputs, dropout_sites(model, inputs))
+        seen.append(observer.at([0.1, 0.3]))
+        assert schedule_model(model, inputs).readout == seen[-1].readout == "head"
+    assert seen[0].noise.tolist() == seen[1].noise.tolist()
+    assert seen[0].contrast.tolist() == seen[1].contrast.tolist()
+
+
+def test_a_chain_to_an_auxiliary_head_is_not_that_of_the_output():
+    inputs = torch.randn(16, 32)
+    for run, kind in (("head auxiliary", SiteChain), ("auxiliary head", str)):
+        model = Heads(run)
+        chain = site_chain(model, inputs, dropout_sites(model, inputs))
+        assert isinstance(chain, kind)
+    assert chain == "its chain of layers leads to another output than the first"
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [(mlp(2, 32), "contrast lost"), (Residual(2, 32), "signal")]
+)
+def test_one_name_on_the_screen_is_one_quantity(model, name):
+    """A chain predicts the loss of small differences, and measured is that of the inputs'."""
+    found = schedule_model(model, torch.randn(16, 32), objective="signal")
+    screen = render_model_schedule({"model": "m", "data": "d", **found.to_dict()})
+    predicted, measured = screen.split("\nmeasured ")
+    assert "\nsignal " in predicted
+    rows = [line for line in measured.splitlines() if "±" in line]
+    assert [row.startswith(f"{name} ") for row in rows].count(True) == 1
+    assert (name == "signal") == any(row.startswith("signal ") for row in rows)
+    assert f"{name} was measured to go from" in " ".join(measured.split())
+    assert f"at layer {found.readout}, the last" in " ".join(measured.split())
+
+
+@pytest.mark.parametrize("model", [mlp(2, 32), Residual(2, 32)])
+def test_progress_is_told_of_every_measurement(model):
+    totals, steps = [], []
+
+    def progress(total):
+        totals.append(total)
+        return lambda: steps.append(1)
+
+    found = schedule_model(model, torch.randn(16, 32), progress=progress)
+    alone = 3 if found.choice.basis.startswith("measured") else 0
+    assert totals == [len(steps)] == [alone + 1 + len(found.observed)]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_command_shows_progress_on_a_terminal_alone(model_file, terminal, monkeypatch, capsys):
+    monkeypatch.setattr("rich.console.Console.is_terminal", terminal)
+    assert main(["schedule", model_file, "--batch", "32"]) == 0
+    out, err = capsys.readouterr()
+    assert ("Measuring" in err) == terminal
+    assert err or not terminal
+    assert "Measuring" not in out
+
+
+@pytest.mark.parametrize(
+    ("function", "options"), [(optimise_network, OF_NETWORKS), (schedule_model, OF_MODELS)]
+)
+def test_options_are_those_of_the_function_that_gets_them(function, options):
+    _, _, *names = inspect.signature(function).parameters
+    assert [name for name in names if name not in ("budget", "objective")] == list(options)
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "match"),
+    [
+        ("model", {"kind": "mlp"}, r"a torch model takes no 'kind'; expected .* kinds, across"),
+        ("model", {"eps0": 0.5}, "takes no 'eps0', which goes with the other kind of network"),
+        ("model", {"over": None}, "a torch model needs a batch of its inputs as the second"),
+        ("paper", {"kinds": ("mlp",)}, r"takes no 'kinds', which goes .* eps0, seed, permutations"),
+        ("paper", {"over": None}, "a network on paper needs the number of its sites"),
+    ],
+)
+def test_options_of_the_other_kind_of_network_are_refused(network, options, match):
+    model, paper = mlp(2, 32), MeanField("relu", sigma_w=2**0.5)
+    given = (model, torch.randn(8, 32)) if network == "model" else (paper, 3)
+    keywords = {"over": given[1], "budget": Budget(mean=0.1, cap=0.2), **options}
+    with pytest.raises(InputError, match=match):
+        optimise_schedule(given[0], **keywords)
+
+
+def test_a_file_that_cannot_be_replaced_is_refused_before_the_work(
+    model_file, tmp_path, monkeypatch, capsys
+):
+    written = tmp_path / "rates.json"
+    written.write_text("{}")
+    # Root may write anywhere, so the answer of the system is replaced.
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    work = "depthscale.practice.loading.load_model"
+    monkeypatch.setattr(work, lambda *_, **__: pytest.fail("work was done"))
+    assert main(["schedule", model_file, "--apply-to", str(written)]) == 2
+    assert "no permission to make files in" in capsys.readouterr().err
+    check_writable(written)  # writing into the file itself needs no more than that
+
+
+@pytest.mark.parametrize("name", ["a \u202e'b'\n\"é\".json", "…\\n×10⁻.json"])
+def test_pasted_code_opens_the_very_file(name, model_file, tmp_path, capsys):
+    path = tmp_path / name
+    assert main(["schedule", model_file, "--batch", "32", "--apply-to", str(path)]) == 0
+    screen = capsys.readouterr().out
+    pasted = screen.split("apply_schedule(model, ")[1].split(")\n")[0]
+    assert pasted.isascii()
+    assert os.path.samefile(ast.literal_eval(pasted), path)

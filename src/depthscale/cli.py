@@ -490,7 +490,7 @@ def _schedule_parser(parser: argparse.ArgumentParser) -> None:
         f"{', '.join(OBJECTIVES)} (default noise), or a mix NAME:WEIGHT,... of them")  # fmt: skip
     add("--evaluate", type=_rate_list, metavar="RATES", help="instead, tell what these rates are "
         "worth: one for each site, separated by commas")  # fmt: skip
-    add("--eps0", type=_misalignment, default=0.5, help="misalignment of the pair of snr, above 0 "
+    add("--eps0", type=_misalignment, help="misalignment of the pair of snr, above 0 "
         "and at most 1 (default 0.5)")  # fmt: skip
     add("--seed", type=_seed, default=0, help="of starts and permutations")
     add("--save", type=Path, metavar="PATH", help="write the schedule: .json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from depthscale.commands.output import (
     HEALTHY,
@@ -27,7 +27,7 @@ def schedule_of_model(options: argparse.Namespace, budget: Budget | None) -> int
     from depthscale.practice.dropping.advise import schedule_model
     from depthscale.practice.loading import choose_data, load_model
 
-    check_writable(options.apply_to, (".json",))
+    check_writable(options.apply_to, (".json",), replaced=True)
     with others_to_stderr():
         loaded = load_model(options.model, seed=options.seed)
         inputs, source = choose_data(
@@ -66,9 +66,10 @@ def _progress() -> Iterator[Callable[[int], Callable[[], None]]]:
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Searching", total=None)
 
         def begin(total: int) -> Callable[[], None]:
-            task: Any = bar.add_task("Measuring site by site", total=total)
+            bar.update(task, description="Measuring", total=total)
             return lambda: bar.advance(task)
 
         yield begin

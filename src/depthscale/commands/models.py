@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 def audit(options: argparse.Namespace) -> int:
     """Audit a model, print the report and write the pages; 1 where it has problems."""
-    check_writable(options.html, (".html", ".htm"))
+    check_writable(options.html, (".html", ".htm"), replaced=True)
     fixed_page = options.html and options.html.with_stem(f"{options.html.stem}-fixed")
-    check_writable(fixed_page if options.fix else None, (".html", ".htm"))
+    check_writable(fixed_page if options.fix else None, (".html", ".htm"), replaced=True)
     with working("Auditing"):
         before, after, obstacle = _audits(options)
         pages = [(before, options.html), (after, fixed_page)] if options.html else []

@@ -42,8 +42,13 @@ def put(payload: dict[str, Any], key: str, quantity: Any) -> None:
         payload.setdefault("reasons", {})[key] = quantity.reason
 
 
-def check_writable(path: Path | None, endings: tuple[str, ...] = ()) -> None:
-    """Refuse a path that cannot be written before the work is done, not after."""
+def check_writable(
+    path: Path | None, endings: tuple[str, ...] = (), replaced: bool = False
+) -> None:
+    """Refuse a path that cannot be written before the work is done, not after.
+
+    ``replaced`` says that a file beside it will take its place, which its folder has to permit.
+    """
     if path is None:
         return
     if endings and path.suffix not in endings:
@@ -52,8 +57,14 @@ def check_writable(path: Path | None, endings: tuple[str, ...] = ()) -> None:
         raise InputError(f"there is no folder {path.parent} to write {path.name} into")
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise InputError(f"{path} cannot be written: no permission")
+    if path.exists() and not replaced:
+        if not os.access(path, os.W_OK):
+            raise InputError(f"{path} cannot be written: no permission")
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{path} cannot be written: no permission to make files in {path.parent}; give a path"
+            " in another folder"
+        )
 
 
 def start_of_pair(options: Any) -> float:

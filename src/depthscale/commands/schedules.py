@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MOST_SITES = 1000  # followed a thousand times over: some seconds
 BIAS = math.sqrt(0.1)  # of the paper's smooth networks
-DEPTH, MEAN = 6, 0.1
+DEPTH, MEAN, EPS0 = 6, 0.1, 0.5
 OF_NUMBERS = ("activation", "sigma_w", "sigma_b", "depth", "total", "of", "evaluate", "save")
 OF_MODELS = ("data", "shape", "batch", "kinds", "across_kinds", "apply_to")
 OF_A_SEARCH = ("depth", "mean", "total", "cap", "floor", "weights", "of", "objective")
@@ -41,12 +41,16 @@ def schedule(options: argparse.Namespace) -> int:
         from depthscale.commands.model_schedules import schedule_of_model
 
         _refuse(options, OF_NUMBERS, "is for a network on paper, and a model was given")
+        _refuse(
+            options, ("eps0",), "is for a network on paper; the pairs of a model are its data's"
+        )
         return schedule_of_model(options, _budget_of_model(options))
     _refuse(options, OF_MODELS, "needs a model: give package.module:callable or file.py")
     check_writable(options.save, (".json",))
+    eps0 = EPS0 if options.eps0 is None else options.eps0
     with working("Searching"):
-        found = _given(options) if options.evaluate is not None else _best(options)
-    payload = _payload(_network(options), found, options.eps0)
+        found = _given(options, eps0) if options.evaluate is not None else _best(options, eps0)
+    payload = _payload(_network(options), found, eps0)
     if isinstance(found, Optimum):
         payload |= {
             "objective": found.objective,
@@ -85,7 +89,7 @@ def _budget_of_model(options: argparse.Namespace) -> Budget | None:
     return None
 
 
-def _given(options: argparse.Namespace) -> Evaluation:
+def _given(options: argparse.Namespace, eps0: float) -> Evaluation:
     """What the rates that were given are worth."""
     from depthscale.practice.schedule import Schedule
     from depthscale.practice.schedules.optimise import evaluate_schedule
@@ -95,10 +99,10 @@ def _given(options: argparse.Namespace) -> Evaluation:
             raise InputError(f"--evaluate takes a schedule as it is; leave --{name} out")
     _few(len(options.evaluate))
     rates = Schedule(tuple(options.evaluate))
-    return evaluate_schedule(_network(options), rates, options.eps0, seed=options.seed)
+    return evaluate_schedule(_network(options), rates, eps0, seed=options.seed)
 
 
-def _best(options: argparse.Namespace) -> Optimum:
+def _best(options: argparse.Namespace, eps0: float) -> Optimum:
     """The best schedule for the objective and the budget of the options."""
     from depthscale.practice.schedules.optimise import optimise_network
 
@@ -107,7 +111,7 @@ def _best(options: argparse.Namespace) -> Optimum:
     depth = options.depth or (len(weights) if weights else DEPTH)
     _few(depth)
     objective = options.objective or "noise"
-    return optimise_network(_network(options), depth, budget, objective, options.eps0, options.seed)
+    return optimise_network(_network(options), depth, budget, objective, eps0, options.seed)
 
 
 def _few(depth: int) -> None:

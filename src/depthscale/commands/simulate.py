@@ -89,8 +89,8 @@ def _check(options: argparse.Namespace) -> None:
             f"the inputs have {first} unit; expected a width of at least 2, since one unit has no"
             " room for two inputs at an angle"
         )
-    check_writable(options.plot, PLOTS)
-    check_writable(options.checkpoint)
+    check_writable(options.plot, PLOTS, replaced=True)
+    check_writable(options.checkpoint, replaced=True)
     check_savable(options.save)
 
 

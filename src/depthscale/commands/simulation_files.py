@@ -25,7 +25,7 @@ LARGEST = 2**31  # whole numbers of netCDF 3
 def check_savable(path: Path | None) -> None:
     """Refuse a path that cannot be written before the work is done; folders of our own can be."""
     if path is None or path.suffix != ".zarr":
-        check_writable(path, ENDINGS)
+        check_writable(path, ENDINGS, replaced=True)
         return
     from importlib.util import find_spec
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from depthscale.practice.dropping.advise import ModelSchedule
 
 
+OF_NETWORKS = ("eps0", "seed", "permutations", "q0", "sites")
+OF_MODELS = ("kinds", "across_kinds", "seed", "progress")
+"""Options beside the network, over, the budget and the objective, of either kind of network."""
+
+
 @overload
 def optimise_schedule(
     network: MeanField | Sequence[MeanField],
@@ -38,7 +43,11 @@ def optimise_schedule(
 
 
 def optimise_schedule(
-    network: Any, over: Any, budget: Budget | None = None, objective: Any = "noise", **options: Any
+    network: Any,
+    over: Any = None,
+    budget: Budget | None = None,
+    objective: Any = "noise",
+    **options: Any,
 ) -> Any:
     """The rates within a budget that are best for an objective.
 
@@ -59,7 +68,8 @@ def optimise_schedule(
     Raises
     ------
     InputError
-        As ``optimise_network`` and ``schedule_model``.
+        No ``over``, an option of the other kind of network or of none, and as ``optimise_network``
+        and ``schedule_model``.
 
     Examples
     --------
@@ -70,7 +80,25 @@ def optimise_schedule(
     if hasattr(network, "named_modules"):  # without loading torch for a network on paper
         from depthscale.practice.dropping.advise import schedule_model
 
+        _check("a torch model", over, "a batch of its inputs", options, OF_MODELS)
         return schedule_model(network, over, budget, objective, **options)
+    _check("a network on paper", over, "the number of its sites", options, OF_NETWORKS)
     if budget is None:
         raise InputError("a network on paper needs a budget, such as Budget(mean=0.1, cap=0.2)")
     return optimise_network(network, over, budget, objective, **options)
+
+
+def _check(
+    what: str, over: Any, meaning: str, options: dict[str, Any], known: Sequence[str]
+) -> None:
+    """InputError for options that such a network does not take, or without what it is over."""
+    for name in options:
+        if name not in known:
+            both = name in (*OF_NETWORKS, *OF_MODELS)
+            other = ", which goes with the other kind of network" if both else ""
+            raise InputError(
+                f"{what} takes no {name!r}{other}; expected over ({meaning}), budget, objective,"
+                f" {', '.join(known)}"
+            )
+    if over is None:
+        raise InputError(f"{what} needs {meaning} as the second argument, over")

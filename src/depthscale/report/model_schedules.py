@@ -26,7 +26,7 @@ def render_model_schedule(payload: Mapping[str, Any], path: Path | None = None) 
     for site in payload["left"]:
         reason = clean(site["reason"]) or f"of kind {site['kind']}"
         lines += wrap("left as it is: ", f"{clean(site['name'])}, {reason}")
-    lines += ["", *_predicted(payload), "", *_observed(payload["observed"]), ""]
+    lines += ["", *_predicted(payload), "", *_observed(payload), ""]
     return "\n".join([*lines, *_worth(payload), "", *_use(payload, path)])
 
 
@@ -44,9 +44,7 @@ def _sites(sites: list[Mapping[str, Any]]) -> list[str]:
 
 
 def _predicted(payload: Mapping[str, Any]) -> list[str]:
-    meanings = MEANINGS
-    if payload["basis"].startswith("measured"):
-        meanings = MEANINGS | {"signal": "difference of the inputs lost, log"}
+    meanings = MEANINGS | {"signal": payload["signal"]["predicted"]}
     arms = ("schedule", "uniform", "mirrored", "best_random")
     form = "{:<10}{:<6}" + "{:>12}" * len(arms) + "  {}"
     lines = [form.format("predicted", "", "this one", "uniform", "mirrored", "best random", "")]
@@ -57,13 +55,24 @@ def _predicted(payload: Mapping[str, Any]) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _observed(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _observed(payload: Mapping[str, Any]) -> list[str]:
+    arms, signal = payload["observed"], payload["signal"]
     shown = [arm for arm in ARMS if arm in arms]
     form = "{:<16}" + "{:>18}" * len(shown)
     lines = [form.format("measured", *(ARMS[arm] for arm in shown))]
     for name in arms["schedule"]:
-        lines.append(form.format(name, *(_effect(arms[arm][name]) for arm in shown)))
+        cells = (_effect(arms[arm][name]) for arm in shown)
+        lines.append(form.format(_label(payload, name), *cells))
+    if signal["predicted"] != signal["observed"]:
+        both = f"{signal['observed']}; the signal predicted is another: {signal['predicted']}"
+        lines += wrap(f"{_label(payload, 'signal')}: ", both)
     return lines
+
+
+def _label(payload: Mapping[str, Any], name: str) -> str:
+    """Name of a measured objective; of its own where the prediction is of another quantity."""
+    signal = payload["signal"]
+    return "contrast lost" if name == "signal" and len(set(signal.values())) > 1 else name
 
 
 def _effect(one: Mapping[str, Any]) -> str:
@@ -73,10 +82,11 @@ def _effect(one: Mapping[str, Any]) -> str:
 
 
 def _worth(payload: Mapping[str, Any]) -> list[str]:
-    notes = "; ".join(clean(note) for note in payload["notes"])
+    notes = "".join(f"; {clean(note)}" for note in payload["notes"])
+    place = f"at layer {clean(payload['readout'])}, the last before the first output"
     basis = (
-        f"{payload['basis']}; measured on {clean(payload['data'])} in train mode, at the weights"
-        f" that the model has{'; ' if notes else ''}{notes}"
+        f"{payload['basis']}; measured on {clean(payload['data'])} {place}, in train mode, at the"
+        f" weights that the model has{notes}"
     )
     advice = (
         "this is about signals, not about accuracy; what it buys in training has to be tried, with"
@@ -95,13 +105,14 @@ def _verdict(payload: Mapping[str, Any]) -> str:
         return f"{nothing}{name} goes from {same} (uniform) to {own}, as predicted; not measurable"
     seen = payload["observed"]
     before, after = (_effect(seen[arm][name]) for arm in ("uniform", "schedule"))
-    text = f"{name} was measured to go from {before} (the same mean everywhere) to {after}"
+    what = _label(payload, name)
+    text = f"{what} was measured to go from {before} (the same mean everywhere) to {after}"
     gain = _effect(payload["gain"])
     if verdict == "worse":
         return f"worse than uniform, do not use it: {text}, a gain of {gain}; the prediction failed"
     if verdict == "not told apart":
         return f"no benefit expected: {text}, a gain of {gain}, which is within chance"
-    worse = [other for other in seen["schedule"] if _is_worse(payload, other)]
+    worse = [_label(payload, one) for one in seen["schedule"] if _is_worse(payload, one)]
     if worse:
         return f"{text}; worse than uniform: {', '.join(worse)}"
     return f"{text}; nothing else was seen to get worse"
@@ -118,18 +129,18 @@ def _is_worse(payload: Mapping[str, Any], name: str) -> bool:
 
 
 def _use(payload: Mapping[str, Any], path: Path | None) -> list[str]:
-    """Code to paste."""
+    """Code to paste, in ASCII, so that odd characters survive any terminal."""
     lines = [
         "to use it",
         "  from depthscale import apply_schedule, dropout_sites",
         "  dropout_sites(model, inputs)",
     ]
     if path is not None:
-        return [*lines, f"  apply_schedule(model, {clean(str(path))!r})"]
+        return [*lines, f"  apply_schedule(model, {str(path)!a})"]
     return [
         *lines,
         "  rates = {",
-        *(f"      {name!r}: {rate:.6g}," for name, rate in payload["apply"].items()),
+        *(f"      {name!a}: {rate:.6g}," for name, rate in payload["apply"].items()),
         "  }",
         "  apply_schedule(model, rates)",
     ]

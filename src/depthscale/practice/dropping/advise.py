@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,15 @@ from depthscale.practice.dropping.budgets import MEAN, SiteBudgets, site_budgets
 from depthscale.practice.dropping.chain import SiteChain, site_chain
 from depthscale.practice.dropping.response import (
     MEASURED,
+    Observed,
     Observer,
     ResponseLandscape,
     measure_response,
 )
 from depthscale.practice.dropping.sites import DropoutSite, dropout_sites
+from depthscale.practice.probe.feed import Feed, prepare_feed
+from depthscale.practice.probe.state import check_seed
+from depthscale.practice.probe.trace import unwrap
 from depthscale.practice.schedule import Budget, Schedule
 from depthscale.practice.schedules.objectives import SENSE
 from depthscale.practice.schedules.optimise import (
@@ -33,7 +38,11 @@ CHECKS, STUDENT = 8, 2.3646
 """Pairs of masks with which a schedule is measured, and Student's 97.5 % quantile for them."""
 PERMUTATIONS = 1000
 OF_EQUAL_LAYERS = ("xi", "reach")
+ARMS = ("schedule", "uniform", "mirrored")
 KINDS = ("attention", "projection", "mlp", "path", "embedding", "other")
+SLOPES = "small difference lost, -log slopes"
+CONTRAST = "difference of the inputs lost, log"
+"""What ``signal`` is: by the recursion of a chain, and wherever it is measured."""
 
 Predicted = Mapping[str, Mapping[str, float | None]]
 Progress = Callable[[int], Callable[[], None]]
@@ -68,7 +77,8 @@ class Choice:
 
     ``predicted[objective][arm]`` has the arms ``schedule``, ``uniform``, ``mirrored`` and
     ``best_random`` (of 1,000 permutations, in each objective). ``basis`` says what the engine is,
-    ``certificate`` how good the rates are by it, ``notes`` what it leaves out.
+    ``certificate`` how good the rates are by it, ``notes`` what it leaves out; ``signal`` is the
+    loss that it predicts by that name, ``SLOPES`` or ``CONTRAST``.
     """
 
     rates: Array
@@ -76,6 +86,7 @@ class Choice:
     predicted: Predicted
     certificate: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    signal: str = CONTRAST
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,8 @@ class ModelSchedule:
     part in the choice, for the arms ``schedule``, ``uniform``, ``mirrored`` and ``present`` (the
     rates that the model has). ``gain`` is the observed advantage over uniform in ``objective``,
     from the same seeds, positive where the schedule is better; None for an objective that cannot be
-    observed. ``left`` are sites that keep their rates.
+    observed. ``readout`` is the layer at which noise and contrast were observed, the last one that
+    the first output comes from. ``left`` are sites that keep their rates.
     """
 
     sites: tuple[DropoutSite, ...]
@@ -97,6 +109,7 @@ class ModelSchedule:
     choice: Choice
     observed: Mapping[str, Mapping[str, Effect]]
     gain: Effect | None
+    readout: str
 
     @property
     def helps(self) -> bool | None:
@@ -154,6 +167,8 @@ class ModelSchedule:
                 arm: {name: one.to_dict() for name, one in table.items()}
                 for arm, table in self.observed.items()
             },
+            "readout": self.readout,
+            "signal": {"predicted": self.choice.signal, "observed": CONTRAST},
             "gain": None if self.gain is None else self.gain.to_dict(),
             "helps": self.helps,
             "verdict": self.verdict,
@@ -183,8 +198,9 @@ def schedule_model(
     Parameters
     ----------
     inputs:
-        A batch of tensors that the model takes: one, a tuple (positional arguments) or a mapping
-        (keyword arguments), of two different examples at least; a hundred are plenty.
+        A batch of tensors or arrays that the model takes: one, a tuple (positional arguments) or a
+        mapping (keyword arguments), of two different examples at least; a hundred are plenty. Moved
+        to the model's device and cast to its float type.
     budget:
         Of the rates of each kind of site by itself (``across_kinds``: of all sites together).
         Default: each keeps the mean rate that it has now (0.1 if nothing drops), with a cap of
@@ -194,30 +210,38 @@ def schedule_model(
     kinds:
         Kinds of sites to schedule, such as ``("mlp", "projection")``; default all.
     progress:
-        Called with the number of measurements; returns what is called after each.
+        Called once, with the number of measurements; returns what is called after each.
 
     Raises
     ------
     InputError
-        A model without sites to schedule, an objective that neither engine has, a budget in fields
-        or of another number of sites, and what ``measure`` refuses.
+        A model without sites to schedule, an objective that neither engine has, unknown kinds, a
+        budget in fields or of another number of sites, and what ``measure`` refuses.
     """
     if not isinstance(objective, str) or objective not in SENSE:
         raise InputError(f"objective of a model is {objective!r}; expected {', '.join(SENSE)}")
-    found, sites = _sites(model, inputs, kinds)
+    if not callable(progress):
+        raise InputError(f"progress is {progress!r}; expected a function of a number of steps")
+    check_seed(seed)
+    feed = prepare_feed(unwrap(model)[0], inputs)
+    found, sites = _sites(model, feed, kinds)
     budgets = site_budgets(sites, budget, across_kinds)
-    observer = Observer(model, inputs, sites)
-    choice = _in_theory(model, inputs, sites, budgets, objective, seed)
-    if isinstance(choice, str) and objective in MEASURED:
-        choice = _by_response(observer, budgets, objective, seed, progress, choice)
-    if isinstance(choice, str):
+    observer = Observer(model, feed.inputs, sites)
+    choice = _in_theory(model, feed.inputs, sites, budgets, objective, seed)
+    if isinstance(choice, str) and objective not in MEASURED:
         raise InputError(
             f"{objective} needs a plain chain of layers ({choice}); choose among"
             f" {', '.join(MEASURED)}, which are measured on any model"
         )
+    present = _present(sites)
+    alone = len(sites) + 1 if isinstance(choice, str) else 0
+    advance = progress(alone + 1 + len((*ARMS, *present)))
+    if isinstance(choice, str):
+        choice = _by_response(observer, budgets, objective, seed, advance, choice)
     rates = choice.rates
-    arms = _arms(rates, budgets, sites)
-    values = _seen(observer, arms, seed)
+    three = (rates, budgets.uniform, budgets.mirrored(rates))
+    arms = {**dict(zip(ARMS, three, strict=True)), **present}
+    values, readout = _seen(observer, arms, seed, advance)
     gain = None
     if objective in MEASURED:
         better = values["schedule"][objective] - values["uniform"][objective]
@@ -233,22 +257,19 @@ def schedule_model(
             arm: {name: Effect.of(v) for name, v in table.items()} for arm, table in values.items()
         },
         gain=gain,
+        readout=readout,
     )
 
 
 def _sites(
-    model: nn.Module, inputs: Any, kinds: Sequence[str] | None
+    model: nn.Module, feed: Feed, kinds: Sequence[str] | None
 ) -> tuple[tuple[DropoutSite, ...], tuple[DropoutSite, ...]]:
     """All sites of a model, and those that a schedule can be put on."""
-    if isinstance(inputs, Mapping):
-        found = dropout_sites(model, **inputs)
-    else:
-        found = dropout_sites(model, *(inputs if isinstance(inputs, tuple) else (inputs,)))
+    found: tuple[DropoutSite, ...] = feed.call(partial(dropout_sites, model))
     kinds = (kinds,) if isinstance(kinds, str) else kinds
-    if kinds is not None:
-        unknown = [kind for kind in kinds if kind not in KINDS]
-        if unknown:
-            raise InputError(f"kinds are {', '.join(kinds)}; expected some of {', '.join(KINDS)}")
+    known = isinstance(kinds, Collection) and all(kind in KINDS for kind in kinds)
+    if kinds is not None and not known:
+        raise InputError(f"kinds are {kinds!r}; expected some of {', '.join(KINDS)}")
     chosen = tuple(s for s in found if s.how != "none" and (kinds is None or s.kind in kinds))
     if not chosen:
         have = ", ".join(sorted({f"{s.kind} ({s.name}) {s.reason}".strip() for s in found})[:4])
@@ -312,7 +333,7 @@ def _by_recursion(chain: SiteChain, budget: Budget, objective: str, seed: int) -
         for name, one in found.items()
     }
     rates = np.array(best.schedule.rates)
-    return Choice(rates, basis, predicted, best.certificate.to_dict(), chain.notes)
+    return Choice(rates, basis, predicted, best.certificate.to_dict(), chain.notes, SLOPES)
 
 
 def _by_response(
@@ -320,11 +341,10 @@ def _by_response(
     budgets: SiteBudgets,
     objective: str,
     seed: int,
-    progress: Progress,
+    advance: Callable[[], None],
     reason: str,
 ) -> Choice:
     """The optimum of the response of each site alone; ``reason`` why there is no theory."""
-    advance = progress(len(observer.sites) + 1)
     probe = np.where(budgets.cap > 0, budgets.cap, MEAN)  # a kind that is off responds too
     response = measure_response(observer, probe, seed=seed, advance=advance)
     scene = ResponseLandscape(response)
@@ -350,24 +370,31 @@ def _by_response(
     )
 
 
-def _arms(rates: Array, budgets: SiteBudgets, sites: Sequence[DropoutSite]) -> dict[str, Array]:
-    arms = {"schedule": rates, "uniform": budgets.uniform, "mirrored": budgets.mirrored(rates)}
-    present = [site.rate for site in sites]
-    if all(rate is not None and rate < 1 for rate in present):
-        arms["present"] = np.array(present)
-    return arms
+def _present(sites: Sequence[DropoutSite]) -> dict[str, Array]:
+    """The arm of the rates that the model has; none where one is not known or drops everything."""
+    rates = [site.rate for site in sites]
+    known = all(rate is not None and rate < 1 for rate in rates)
+    return {"present": np.array(rates)} if known else {}
 
 
-def _seen(observer: Observer, arms: Mapping[str, Array], seed: int) -> dict[str, dict[str, Array]]:
-    """Every objective of every arm, measured, for ``Effect.of``."""
-    # Other masks than those that the choice was made with, or the choice would flatter itself.
-    fresh, off = seed + 1_000_003, np.zeros(len(observer.sites))
-    contrast = float(observer.at(off, 2, fresh).contrast.mean())
-    found = {arm: observer.at(x, CHECKS, fresh) for arm, x in arms.items()}
-    return {
-        arm: {name: one.objective(name, contrast) for name in MEASURED}
-        for arm, one in found.items()
+def _seen(
+    observer: Observer, arms: Mapping[str, Array], seed: int, advance: Callable[[], None]
+) -> tuple[dict[str, dict[str, Array]], str]:
+    """Every objective of every arm, measured, for ``Effect.of``, and the layer of the readout."""
+
+    def at(rates: Array, repeats: int) -> Observed:
+        # Other masks than those that the choice was made with, or it would flatter itself.
+        found = observer.at(rates, repeats, seed + 1_000_003)
+        advance()
+        return found
+
+    off = at(np.zeros(len(observer.sites)), 2)
+    contrast = float(off.contrast.mean())
+    seen = {arm: at(rates, CHECKS) for arm, rates in arms.items()}
+    table = {
+        arm: {name: one.objective(name, contrast) for name in MEASURED} for arm, one in seen.items()
     }
+    return table, off.readout
 
 
 def _finite(value: float) -> float | None:

@@ -16,7 +16,12 @@ from typing import Any
 from torch import nn
 
 from depthscale.answers import InputError
-from depthscale.practice.dropping.over_time import DropoutScheduler, Profile, time_profile
+from depthscale.practice.dropping.over_time import (
+    DropoutScheduler,
+    Profile,
+    checked_state,
+    time_profile,
+)
 from depthscale.practice.dropping.sites import key_of
 from depthscale.practice.schedule import Schedule
 
@@ -145,7 +150,7 @@ class _Run:
         )
         try:
             if saved:
-                self.scheduler.load_state_dict(dict(saved), self.strict)
+                self.scheduler.load_state_dict(saved, self.strict)
             else:
                 self.scheduler.go_to(done)
         except InputError:
@@ -212,7 +217,7 @@ def _lightning_class() -> Any:
             return self.current()
 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-            self._resumed = dict(state_dict)
+            self._resumed = checked_state(state_dict)
 
     return _named(LightningDropout)
 
@@ -266,7 +271,7 @@ def _trainer_class() -> Any:
 def _saved_state(state: Any) -> dict[str, Any]:
     """What a checkpoint says about the one callback of this kind, {} where it says nothing."""
     held = (state.stateful_callbacks or {}).get("TrainerDropout", {})
-    return dict(held["attributes"]["saved"]) if isinstance(held, dict) and held else {}
+    return checked_state(held["attributes"]["saved"]) if isinstance(held, dict) and held else {}
 
 
 def _first(names: Iterable[str]) -> Any:

@@ -14,7 +14,12 @@ from depthscale.answers import InputError
 from depthscale.practice.dropping.apply import applied_quietly
 from depthscale.practice.dropping.sites import DropoutSite
 from depthscale.practice.probe.measure import measure
-from depthscale.practice.probe.sites import Chain, recognise_chain
+from depthscale.practice.probe.sites import (
+    Chain,
+    places_before_output,
+    recognise_chain,
+    sites_of,
+)
 from depthscale.practice.probe.state import preserved
 from depthscale.practice.probe.trace import unwrap
 from depthscale.theory.activation import Activation, activation
@@ -62,9 +67,13 @@ def site_chain(
         found = measure(model, inputs, mode="train", seed=seed)
         assert found.trace is not None  # measure always keeps it
         with preserved(model):
-            chain = recognise_chain(found.trace, unwrap(model)[0])
+            bare, _ = unwrap(model)
+            chain = recognise_chain(found.trace, bare)
+            before = places_before_output(found.trace, sites_of(found.trace, bare))
     if isinstance(chain, str):
         return chain
+    if chain.layers[-1] not in before:
+        return "its chain of layers leads to another output than the first"
     first = chain.layers[0]
     return _placed(chain, sites, tags, float(found.length[0, first]), float(found.eps[0, first]))
 

@@ -104,6 +104,7 @@ class InsertedSites:
 
 def insert_sites(
     model: nn.Module,
+    /,
     *example_inputs: Any,
     after: After = "activation",
     kind: str = "elements",
@@ -141,7 +142,7 @@ def insert_sites(
         # (DropoutSite(name="1.inserted_dropout", kind="mlp", rate=0.0, calls=1, ...),)
         apply_schedule(model, [0.1])
     """
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"kind is {kind!r}; expected {', '.join(KINDS)}")
     bare, _ = unwrap(model)
     if is_scheduled(model):
@@ -176,6 +177,8 @@ def _wanted(modules: dict[str, nn.Module], after: After) -> tuple[bool, list[str
     """Whether activations are wanted, and the paths of the modules that are named."""
     if after == "activation":
         return True, []
+    if not isinstance(after, str | type | Iterable):
+        raise _no_place(after)
     wanted = [after] if isinstance(after, str | type) else [*after]
     if not wanted:
         raise InputError("after names nothing; expected 'activation', paths or classes of modules")
@@ -186,9 +189,7 @@ def _wanted(modules: dict[str, nn.Module], after: After) -> tuple[bool, list[str
         elif isinstance(one, str):
             found = [path for path in modules if fnmatch.fnmatchcase(path, one) and path]
         else:
-            raise InputError(
-                f"after is {one!r}; expected 'activation', paths of modules or their classes"
-            )
+            raise _no_place(one)
         if not found:
             close = difflib.get_close_matches(str(one), modules, n=3) or [*modules][1:4]
             what = one if isinstance(one, str) else one.__name__
@@ -197,6 +198,13 @@ def _wanted(modules: dict[str, nn.Module], after: After) -> tuple[bool, list[str
             )
         paths += found
     return False, [*dict.fromkeys(paths)]
+
+
+def _no_place(given: Any) -> InputError:
+    return InputError(
+        f"after is {given!r}; expected 'activation', the path of a module ('layers.*' for several),"
+        " a class of modules, or a list of these"
+    )
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
 from types import TracebackType
 from typing import Any
@@ -167,16 +167,19 @@ class DropoutScheduler:
             **self._settings(),
         }
 
-    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Go on where a ``state_dict`` was taken, with its rates over depth.
 
         Raises InputError for what is no such state, other sites, and settings that differ from
         those of this scheduler; the latter not where ``strict`` is False, which keeps its own.
         """
         self._check_not_removed()
-        missing = [key for key in ("step", "rates", "sites") if key not in state]
-        if missing:
-            raise InputError(f"this is no state of a DropoutScheduler: it has no {missing[0]!r}")
+        state = checked_state(state)
+        for key in ("step", "rates", "sites"):
+            if key not in state:
+                raise InputError(f"this is no state of a DropoutScheduler: it has no {key!r}")
+            if key != "step" and not isinstance(state[key], list | tuple):
+                raise InputError(f"{key} of the state is {state[key]!r}; expected a list")
         names = [site.name for site in self.sites]
         if list(state["sites"]) != names:
             raise InputError(
@@ -271,6 +274,16 @@ def _applied(
     if sites is not None:
         raise InputError("the sites are those of the AppliedSchedule; leave them out")
     return model
+
+
+def checked_state(state: Any) -> dict[str, Any]:
+    """A state as a dictionary of its own; InputError for what is no mapping."""
+    if not isinstance(state, Mapping):
+        raise InputError(
+            f"this is no state of a DropoutScheduler: {state!r}; expected the dictionary that "
+            "state_dict() returned"
+        )
+    return dict(state)
 
 
 def _count(name: str, value: Any, least: int) -> int:

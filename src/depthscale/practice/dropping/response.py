@@ -2,7 +2,7 @@ r"""What dropout at each place of a real model does to its signals, measured one
 
 To first order in the rates ``p_s`` the effects of different sites add up. With only site ``s`` on,
 at the rate ``r``, and the model run twice on the same inputs (two masks each), let ``n_s`` be the
-misalignment of one input with itself at the last layer, ``e_s`` the sum of it over all layers, and
+misalignment of one input with itself at the readout, ``e_s`` the sum of it over all layers, and
 ``k_s`` the contrast, the misalignment of two inputs less ``n_s``. Then
 
     noise      1 - prod_s (1 - n_s)^(p_s/r)      misalignment of two passes at the output
@@ -12,7 +12,8 @@ misalignment of one input with itself at the last layer, ``e_s`` the sum of it o
 
 which holds for any model that runs, at the weights that it has (correlations multiply from site to
 site where the maps between are linear). What it leaves out, that sites act on each other, is
-measured afterwards on the schedule that it led to (``Observer``).
+measured afterwards on the schedule that it led to (``Observer``). The readout is the last layer
+that the first output of the model comes from; auxiliary heads that run later do not count.
 """
 
 from __future__ import annotations
@@ -43,12 +44,14 @@ Progress = Callable[[], None]
 class Observed:
     """Signals of a model at given rates: one number for each repeat with masks of its own.
 
-    ``noise, exposure, contrast`` have shape (repeats,).
+    ``noise, exposure, contrast`` have shape (repeats,); ``readout`` is the layer at which noise and
+    contrast were read.
     """
 
     noise: Array
     exposure: Array
     contrast: Array
+    readout: str = ""
 
     def objective(self, name: str, contrast_without: float) -> Array:
         """One objective of the mean over all repeats, then over all but each, (1 + repeats,).
@@ -77,7 +80,7 @@ def _means(values: Array) -> Array:
 class Response:
     """What each site does alone, at the ``rate`` it had; arrays of shape (sites,).
 
-    ``noise`` is ``-log(1 - n_s)``. ``contrast`` is the misalignment of two inputs at the last layer
+    ``noise`` is ``-log(1 - n_s)``. ``contrast`` is the misalignment of two inputs at the readout
     without dropout. ``floor`` and ``exposure_floor`` are the noise, likewise, and the exposure that
     remain with all sites off: of places that are not among the sites or cannot be set.
     """
@@ -107,22 +110,17 @@ class Observer:
 
     def at(self, rates: Sequence[float] | Array, repeats: int = REPEATS, seed: int = 0) -> Observed:
         """Signals at these rates; InputError where one is not finite or none reaches the end."""
-        rows = []
+        rows, last = [], 0
         with applied_quietly(self.model, [float(rate) for rate in rates], self.sites):
             for repeat in range(repeats):
                 pairs, own = self._signals(seed + repeat)
-                end, noise = _last(pairs), _last(own)
-                if not math.isfinite(end):
+                known = [k for k in self._signals.before_output if np.isfinite(pairs[k] + own[k])]
+                if not known:
                     raise InputError("no signal of a batch was seen at any layer of the model")
-                rows.append((noise, float(np.nansum(own)), end - noise))
+                last = known[-1]
+                rows.append((own[last], float(np.nansum(own)), pairs[last] - own[last]))
         noises, exposure, contrast = np.array(rows).T
-        return Observed(noises, exposure, contrast)
-
-
-def _last(values: Array) -> float:
-    """The value at the last layer that has one."""
-    known = values[np.isfinite(values)]
-    return float(known[-1]) if known.size else math.nan
+        return Observed(noises, exposure, contrast, self._signals.layers[last].name)
 
 
 def measure_response(
@@ -147,8 +145,8 @@ def measure_response(
     floor, contrast = _uncorrelated(base.noise), float(base.contrast.mean())
     if not contrast > 0:
         raise InputError(
-            f"two inputs differ by {contrast:.3g} more than one input from itself at the last layer"
-            " without dropout; there is no signal that dropout could spare"
+            f"two inputs differ by {contrast:.3g} more than one input from itself at "
+            f"{base.readout} without dropout; there is no signal that dropout could spare"
         )
     rows = []
     for place in range(len(sites)):

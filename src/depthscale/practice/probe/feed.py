@@ -54,8 +54,8 @@ class Feed:
         """The same with copies of the tensors, which a model may change in place."""
         return replace(self, inputs=map_tensors(self.inputs, torch.clone))
 
-    def call(self, model: nn.Module) -> Any:
-        """Run the model on these inputs."""
+    def call(self, model: Callable[..., Any]) -> Any:
+        """Run the model, or a function that takes what it takes, on these inputs."""
         if self.spread == "keywords":
             return model(**self.inputs)
         return model(*self.inputs) if self.spread == "positional" else model(self.inputs)

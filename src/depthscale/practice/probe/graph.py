@@ -43,7 +43,7 @@ class Graph:
         self.events = trace.events
         self.modules = _modules(model)
         self.consumers: dict[Ref, list[Event]] = {}
-        self._live = _ancestors(trace, trace.outputs) if trace.outputs else None
+        self._live = ancestors(trace, trace.outputs) if trace.outputs else None
         for event in self.events:
             # What leads nowhere (a detached copy for a log) uses nothing.
             if self._live is None or event.index in self._live:
@@ -273,7 +273,7 @@ class Graph:
         return (
             None in last
             or any(
-                first in _ancestors(self.trace, [ref])
+                first in ancestors(self.trace, [ref])
                 for first in last
                 if first is not None
                 for ref, other in zip(refs, last, strict=True)
@@ -302,7 +302,7 @@ def drop_either(first: float, second: float) -> float:
     return first + second - first * second
 
 
-def _ancestors(trace: Trace, refs: Iterable[Ref]) -> set[int]:
+def ancestors(trace: Trace, refs: Iterable[Ref]) -> set[int]:
     """Events that a set of signals was computed from, with their own."""
     seen: set[int] = set()
     stack = [ref[0] for ref in refs]

@@ -14,7 +14,14 @@ from torch import nn
 from depthscale.answers import InputError
 from depthscale.practice.probe.feed import Feed, prepare_feed
 from depthscale.practice.probe.goal import Goal, make_goal
-from depthscale.practice.probe.sites import Chain, Hop, Layer, Site, sites_of
+from depthscale.practice.probe.sites import (
+    Chain,
+    Hop,
+    Layer,
+    Site,
+    places_before_output,
+    sites_of,
+)
 from depthscale.practice.probe.state import check_seed, preserved, seed_everything
 from depthscale.practice.probe.statistics import (
     Signal,
@@ -175,8 +182,10 @@ def measure(
 class Signals:
     """Signals of one model in train mode, measured again and again: traced once, no gradients.
 
-    ``layers`` as in ``Measurement``. Each call takes the seed of the masks and returns ``eps`` and
-    ``eps_masks`` [layer] at the dropout rates that the model has then; it is left as it was.
+    ``layers`` as in ``Measurement``; ``before_output`` are the places of those that the first
+    output of the model comes from, not those of auxiliary heads. Each call takes the seed of the
+    masks and returns ``eps`` and ``eps_masks`` [layer] at the dropout rates that the model has
+    then; it is left as it was.
 
     Raises InputError as ``measure`` does, and for inputs that cannot be stacked twice; a call does
     for a signal that is not finite.
@@ -198,6 +207,7 @@ class Signals:
         self._plan = _Plan(sites, trace, feed, pairs, None, None)
         self._plan.feed = feed.doubled()
         self.layers = tuple(site.layer for site in sites)
+        self.before_output = places_before_output(trace, sites)
 
     def __call__(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """``eps`` and ``eps_masks`` of each layer, NaN where a layer did not run."""

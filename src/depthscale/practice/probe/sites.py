@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from depthscale.practice.probe.events import Event, ModuleCall, Ref, Trace
-from depthscale.practice.probe.graph import Graph, Path
+from depthscale.practice.probe.graph import Graph, Path, ancestors
 
 _SHARE_COVERED = 2 / 3
 _IRREGULAR = 1.5
@@ -113,6 +114,18 @@ def sites_of(
         found.append((call.last, 1 + depth, Site(layer, call.key, call.output)))
     found.sort(key=lambda item: item[:2])
     return tuple(_numbered(site, index) for index, (_, _, site) in enumerate(found))
+
+
+def places_before_output(trace: Trace, sites: Sequence[Site]) -> tuple[int, ...]:
+    """Which of the sites the first output of the model comes from, in order; the last is nearest.
+
+    An output that comes from none of them is passed over; where all do, every site counts.
+    """
+    for output in trace.outputs:
+        before = ancestors(trace, [output])
+        if places := tuple(k for k, site in enumerate(sites) if site.ref[0] in before):
+            return places
+    return tuple(range(len(sites)))
 
 
 def _numbered(site: Site, index: int) -> Site:
