@@ -33,8 +33,8 @@ from depthscale.commands.output import (
     say_written,
     start_of_pair,
     working,
-    writing,
 )
+from depthscale.files import writing
 
 if TYPE_CHECKING:
     import argparse

@@ -18,8 +18,8 @@ from depthscale.commands.output import (
     print_json,
     print_text,
     working,
-    writing,
 )
+from depthscale.files import writing
 
 if TYPE_CHECKING:
     import argparse

@@ -26,8 +26,8 @@ from depthscale.commands.output import (
     print_text,
     say_written,
     working,
-    writing,
 )
+from depthscale.files import writing
 
 if TYPE_CHECKING:
     from depthscale.practice.schedule import Budget

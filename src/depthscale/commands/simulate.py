@@ -27,11 +27,11 @@ from depthscale.commands.output import (
     others_to_stderr,
     print_json,
     print_text,
-    replacing,
     say_written,
     working,
 )
 from depthscale.commands.simulation_files import check_savable, save
+from depthscale.files import replacing
 
 if TYPE_CHECKING:
     from depthscale.finite.ensemble import Ensemble, Pair

@@ -15,8 +15,8 @@ from depthscale.commands.output import (
     print_json,
     print_text,
     say_written,
-    writing,
 )
+from depthscale.files import writing
 
 if TYPE_CHECKING:
     import argparse

@@ -19,7 +19,7 @@ from depthscale.practice.dropping.response import (
     ResponseLandscape,
     measure_response,
 )
-from depthscale.practice.dropping.sites import DropoutSite, dropout_sites
+from depthscale.practice.dropping.sites import KINDS, DropoutSite, dropout_sites
 from depthscale.practice.schedule import Budget, Schedule
 from depthscale.practice.schedules.objectives import SENSE
 from depthscale.practice.schedules.optimise import (
@@ -33,7 +33,6 @@ CHECKS, STUDENT = 8, 2.3646
 """Pairs of masks with which a schedule is measured, and Student's 97.5 % quantile for them."""
 PERMUTATIONS = 1000
 OF_EQUAL_LAYERS = ("xi", "reach")
-KINDS = ("attention", "projection", "mlp", "path", "embedding", "other")
 
 Predicted = Mapping[str, Mapping[str, float | None]]
 Progress = Callable[[int], Callable[[], None]]
