@@ -10,6 +10,7 @@ import pytest
 
 from depthscale import cli
 from depthscale.answers import InputError
+from depthscale.commands.schedules import OBJECTIVES
 from depthscale.practice.optimise import optimise_schedule
 from depthscale.practice.schedule import PROFILES, Budget, Schedule, profile
 from depthscale.practice.schedules.objectives import SENSE, Landscape
@@ -255,14 +256,14 @@ def run(capsys, tmp_path, monkeypatch):
 
 
 def test_command_prints_the_optimum(run, tmp_path):
-    for objective in cli.OBJECTIVES:
+    for objective in OBJECTIVES:
         line = f"--activation relu --depth 6 --mean .1 --cap .2 --objective {objective} --json"
         code, out, _ = run(line)
         found = json.loads(out)
         best = optimise_schedule(RELU, 6, BUDGET, objective, permutations=0)
         assert code == 0
         assert found["rates"] == pytest.approx(best.schedule.rates, abs=1e-9)
-        assert set(found["objectives"]) == set(SENSE) == set(cli.OBJECTIVES)
+        assert set(found["objectives"]) == set(SENSE) == set(OBJECTIVES)
         assert {"schedule", "uniform", "mirrored", "best_random"} <= set(found["objectives"]["xi"])
         assert found["certificate"]["budget_violation"] < 1e-9
         assert found["helps"] == (objective != "gradient")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -32,3 +33,13 @@ class Undefined:
 
 Quantity = float | Undefined
 """A number, or the reason why there is none."""
+
+
+def some(names: Iterable[str], most: int = 3) -> str:
+    """The first of the names for a message, with dots where there are more.
+
+    >>> some(["a", "b", "c", "d"])
+    'a, b, c, ...'
+    """
+    listed = list(names)
+    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")

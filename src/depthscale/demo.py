@@ -162,20 +162,14 @@ def train_example(job: Job) -> TrainingRun:
 
 def _watched(pool: ProcessPoolExecutor, jobs: list[Job], label: str) -> list[TrainingRun]:
     """Run the jobs, with a progress bar where standard error is a terminal."""
-    from rich.console import Console
-    from rich.progress import track
+    from depthscale.progress import progress_bar
 
-    console = Console(stderr=True)
-    return list(
-        track(
-            pool.map(train_example, jobs),
-            description=label,
-            total=len(jobs),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-    )
+    runs = []
+    with progress_bar(label, len(jobs)) as advance:
+        for run in pool.map(train_example, jobs):
+            runs.append(run)
+            advance()
+    return runs
 
 
 @contextmanager

@@ -1,12 +1,40 @@
-"""The commands: call the theory or the audit, print the answer, return the exit code."""
+"""The commands: each room parses the options of its own, calls theory or audit, and prints.
 
-from depthscale.commands.laws import law, universality
-from depthscale.commands.maps import critical, phase, theory
-from depthscale.commands.models import audit
-from depthscale.commands.schedules import schedule
-from depthscale.commands.simulate import simulate
-from depthscale.commands.trials import trial
+A room is loaded once one of its commands is given. It holds ``COMMANDS``, a ``Command`` for each.
+"""
 
-__all__ = [
-    "audit", "critical", "law", "phase", "schedule", "simulate", "theory", "trial", "universality",
-]  # fmt: skip
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+ROOMS = {
+    "audit": ("models", "hold a torch model against theory, say what to change"),
+    "theory": ("maps", "fixed points and depth scales of one initialisation"),
+    "critical": ("maps", "the initialisation at the edge of chaos"),
+    "phase": ("maps", "phases and depth scales over sigma_w, sigma_b and drop"),
+    "universality": ("laws", "universality class and exponents of an activation"),
+    "law": ("laws", "scaling laws with dropout, held against the exact map"),
+    "simulate": ("simulate", "random networks of finite width, held against theory"),
+    "schedule": ("schedules", "dropout rates over depth: the best for a purpose"),
+    "trial": ("trials", "train dropout schedules against each other, by seed"),
+}
+"""Room and purpose of every command, in the order of ``depthscale --help``."""
+
+
+class Command(NamedTuple):
+    """What a room holds of a command: examples and notes, its options, and what carries it out."""
+
+    examples: str
+    add_arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], int]
+
+
+def command(name: str) -> Command:
+    """A command out of its room."""
+    found: Command = import_module(f"depthscale.commands.{ROOMS[name][0]}").COMMANDS[name]
+    return found

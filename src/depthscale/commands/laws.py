@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthscale.answers import InputError, Undefined
+from depthscale.commands import Command
 from depthscale.commands.law_records import (
     absences,
     answer,
@@ -16,6 +18,16 @@ from depthscale.commands.law_records import (
     network_row,
     noise_detuned,
     path_rows,
+)
+from depthscale.commands.options import (
+    ACTIVATIONS,
+    NO_BRANCH,
+    depth_options,
+    keep_weights_option,
+    masks_option,
+    number,
+    number_range,
+    place_options,
 )
 from depthscale.commands.output import (
     FINDINGS,
@@ -29,18 +41,71 @@ from depthscale.commands.output import (
     say_written,
     start_of_pair,
     working,
-    writing,
 )
+from depthscale.files import writing
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
 
     import numpy as np
 
     from depthscale.theory.universal.record import Universality
 
 MOST_DROPS = 500  # of a table: some minutes
+
+UNIVERSALITY = """\
+examples:
+  depthscale universality tanh --sigma-b 0.3162
+  depthscale universality hardtanh --sigma-b 0.3162 --drop 0.001 --json
+  depthscale universality gelu --q 4 --fit --plot collapse.svg
+  depthscale universality activations.py:shifted --q 1     (runs that file)
+
+Prints how one layer bends near alignment, eps' = h + (1 + t) eps - a eps^kappa: the power kappa and
+the amplitude a by two derivations, the exponents that follow, and the metric factors that bring all
+networks of the class onto one equation; with --drop also how far its laws are off there.
+Exit code 1 where no network obeys them; the class and the reason are printed.
+
+"""
+
+LAW = """\
+examples:
+  depthscale law tanh --sigma-b 0.3162 --drop 0.0001 --json
+  depthscale law tanh --sigma-b 0.3162 --drop 0.01 --keep-weights --depth 40
+  depthscale law relu --drop 1e-6:0.3:12 --plot law.svg --save law.csv
+
+The misalignment eps* that pairs of inputs settle at, and the depth scale, from the exact map, by
+the leading scaling law of the class, and by the law with its first corrections.
+A range of drops is MIN:MAX:N, of at most 500 rates, spaced evenly in the logarithm where MIN > 0,
+else evenly. Exit code 1 where no such network or no law exists; the reason is printed.
+
+"""
+
+
+def _universality_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("activation", metavar="ACTIVATION", help=ACTIVATIONS)
+    place_options(parser)
+    add("--drop", type=number, default=0.0, help="probability dropped, in [0, 1) (default 0)")
+    masks_option(parser, layers=NO_BRANCH)
+    keep_weights_option(parser)
+    add("--fit", action="store_true", help="also fit the exponents to the exact map (some seconds)")
+    add("--plot", type=Path, metavar="PATH", help="write the collapse: .svg, .png or .pdf")
+
+
+def _law_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("activation", metavar="ACTIVATION", help=ACTIVATIONS)
+    place_options(parser)
+    add("--drop", type=number_range, default="1e-6:0.1:6", metavar="RANGE",
+        help="probability dropped, one or a range of at most 500 (default 1e-6:0.1:6)")  # fmt: skip
+    add("--detuning", type=number, metavar="T", help="tune to chi = 1 + T (default 0; scale-free "
+        "activations without bias: t follows from the noise)")  # fmt: skip
+    masks_option(parser, layers=NO_BRANCH)
+    keep_weights_option(parser)
+    depth_options(parser)
+    add("--save", type=Path, metavar="PATH",
+        help="write the table, or with --depth the pair's path: .csv")  # fmt: skip
+    add("--plot", type=Path, metavar="PATH", help="write the curves: .svg, .png or .pdf")
 
 
 def universality(options: argparse.Namespace) -> int:
@@ -292,3 +357,9 @@ def _with_table(curves: Any, rows: list[dict[str, Any]]) -> Any:
 def _say_no_plot(reason: str | None) -> None:
     if reason is not None:
         print(f"depthscale: no plot: {reason}", file=sys.stderr)
+
+
+COMMANDS = {
+    "universality": Command(UNIVERSALITY, _universality_arguments, universality),
+    "law": Command(LAW, _law_arguments, law),
+}

@@ -7,6 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthscale.answers import InputError
+from depthscale.commands import Command
+from depthscale.commands.options import (
+    NO_BRANCH,
+    activation_option,
+    depth_options,
+    length,
+    masks_option,
+    number,
+    number_range,
+    place_options,
+    positive,
+)
 from depthscale.commands.output import (
     FINDINGS,
     HEALTHY,
@@ -21,8 +33,8 @@ from depthscale.commands.output import (
     say_written,
     start_of_pair,
     working,
-    writing,
 )
+from depthscale.files import writing
 
 if TYPE_CHECKING:
     import argparse
@@ -30,6 +42,87 @@ if TYPE_CHECKING:
     import numpy as np
 
 MOST_NETWORKS = 1_000_000  # of a phase diagram: some minutes and 100 MB
+UNEVEN = "it makes two lengths, and this takes noise that meets both inputs alike"
+BIAS = "a phase diagram takes noise that meets both inputs alike and spares the bias"
+
+THEORY = """\
+examples:
+  depthscale theory --activation tanh --sigma-w 1.409 --sigma-b 0.3162 --drop 0.0001 --json
+  depthscale theory --activation "leaky_relu(0.2)" --sigma-w 1.39 --depth 40
+  depthscale theory --activation activations.py:shifted --sigma-w 1.2     (runs that file)
+
+sigma_w and sigma_b are standard deviations: weights are N(0, sigma_w^2 / fan_in), biases
+N(0, sigma_b^2). drop is the probability dropped. With --masks layers the whole branch with its bias
+is dropped at once; with --skip 1 this is stochastic depth.
+
+"""
+
+CRITICAL = """\
+examples:
+  depthscale critical --activation tanh --sigma-b 0.3162
+  depthscale critical --activation gelu --q 6 --drop 0.01 --json
+  depthscale critical --activation tanh --sigma-b 0.3162 --depth 50     (drop that 50 layers bear)
+
+Exit code 1 where there is no critical point; the reason is printed.
+
+"""
+
+PHASE = """\
+examples:
+  depthscale phase --activation tanh --plot phase.svg
+  depthscale phase --activation erf --sigma-w 1:2:50 --sigma-b 0:0.5:50 --save phase.nc
+  depthscale phase --activation relu --drop 0:0.3:4 --sigma-b 0.1:1:10 --json
+  depthscale phase --activation tanh --sigma-b 0.3 --drop 0:0.3:31 --plot drop.svg
+
+A range is MIN:MAX:N, evenly spaced with both ends included, or one number. --plot draws the plane
+of the two axes with several values; with three, a row for each of up to four drops. In the JSON,
+null marks what does not exist or is infinite; the variable "phase" is an index into the names under
+attributes.phases. An activation without a slope, such as sign, has no phase diagram: exit code 2.
+
+"""
+
+
+def _theory_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    activation_option(parser)
+    add("--sigma-w", type=number, required=True, help="weight scale, above 0")
+    add("--sigma-b", type=number, default=0.0, help="bias scale (default 0)")
+    add("--drop", type=number, default=0.0, help="probability dropped, in [0, 1) (default 0)")
+    masks_option(parser)
+    add("--skip", type=number, default=0.0, help="residual branch h' = SKIP h + ... (default 0)")
+    depth_options(parser)
+    add("--q0", type=length, help="with --depth: its first length (default: the fixed point)")
+
+
+def _critical_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    activation_option(parser)
+    place_options(parser)
+    add("--drop", type=number, default=0.0, help="probability dropped, in [0, 1) (default 0)")
+    masks_option(parser, clean=UNEVEN, layers=NO_BRANCH)
+    add("--convention", choices=("forward", "gradient"), default="forward",
+        help="what is tuned to 1: the slope chi of the correlation map, or the growth of the "
+        "squared gradient")  # fmt: skip
+    add("--depth", type=positive, help="also the largest drop whose depth scale reaches that far")
+
+
+def _phase_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    activation_option(parser)
+    add(
+        "--sigma-w",
+        type=number_range,
+        default="0.5:3:26",
+        metavar="RANGE",
+        help="weight scale (default 0.5:3:26)",
+    )
+    add("--sigma-b", type=number_range, default="0:1:21", metavar="RANGE",
+        help="bias scale (default 0:1:21)")  # fmt: skip
+    add("--drop", type=number_range, default="0", metavar="RANGE",
+        help="probability dropped (default 0)")  # fmt: skip
+    masks_option(parser, clean=UNEVEN, layers=BIAS)
+    add("--save", type=Path, metavar="PATH", help="write the grid: .nc (netCDF) or .csv")
+    add("--plot", type=Path, metavar="PATH", help="write the diagram: .svg, .png or .pdf")
 
 
 def theory(options: argparse.Namespace) -> int:
@@ -171,3 +264,10 @@ def _grid_to_dict(grid: Any) -> dict[str, Any]:
         },
         "attributes": {str(name): plain(value) for name, value in grid.attrs.items()},
     }
+
+
+COMMANDS = {
+    "theory": Command(THEORY, _theory_arguments, theory),
+    "critical": Command(CRITICAL, _critical_arguments, critical),
+    "phase": Command(PHASE, _phase_arguments, phase),
+}

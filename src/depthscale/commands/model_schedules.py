@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from depthscale.commands.output import (
@@ -12,9 +11,10 @@ from depthscale.commands.output import (
     others_to_stderr,
     print_json,
     print_text,
-    replacing,
     say_written,
 )
+from depthscale.files import replacing
+from depthscale.progress import progress_bar
 
 if TYPE_CHECKING:
     import argparse
@@ -28,22 +28,21 @@ def schedule_of_model(options: argparse.Namespace, budget: Budget | None) -> int
     from depthscale.practice.loading import choose_data, load_model
 
     check_writable(options.apply_to, (".json",), replaced=True)
-    with others_to_stderr():
+    with others_to_stderr(), ExitStack() as stack:
         loaded = load_model(options.model, seed=options.seed)
         inputs, source = choose_data(
             loaded, options.data, options.shape, options.batch or 128, options.seed
         )
-        with _progress() as progress:
-            found = schedule_model(
-                loaded.model,
-                inputs,
-                budget,
-                options.objective or "noise",
-                kinds=options.kinds,
-                across_kinds=options.across_kinds,
-                seed=options.seed,
-                progress=progress,
-            )
+        found = schedule_model(
+            loaded.model,
+            inputs,
+            budget,
+            options.objective or "noise",
+            kinds=options.kinds,
+            across_kinds=options.across_kinds,
+            seed=options.seed,
+            progress=lambda total: stack.enter_context(progress_bar("Measuring", total)),
+        )
     payload = {"model": loaded.name, "data": source, **found.to_dict()}
     if options.apply_to is not None:
         with replacing(options.apply_to) as beside:
@@ -56,20 +55,3 @@ def schedule_of_model(options: argparse.Namespace, budget: Budget | None) -> int
         print_text(render_model_schedule(payload, options.apply_to))
     say_written(options.json, options.apply_to)
     return HEALTHY
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int], Callable[[], None]]]:
-    """A bar on standard error where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Searching", total=None)
-
-        def begin(total: int) -> Callable[[], None]:
-            bar.update(task, description="Measuring", total=total)
-            return lambda: bar.advance(task)
-
-        yield begin

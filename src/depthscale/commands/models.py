@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depthscale.answers import InputError
+from depthscale.commands import Command
+from depthscale.commands.options import count, positive, seed, shape
 from depthscale.commands.output import (
     FINDINGS,
     HEALTHY,
@@ -15,13 +18,42 @@ from depthscale.commands.output import (
     print_json,
     print_text,
     working,
-    writing,
 )
+from depthscale.files import writing
 
 if TYPE_CHECKING:
     import argparse
 
     from depthscale.practice.audit import Audit
+
+AUDIT = """\
+examples:
+  depthscale audit                                       the bundled 60-layer tanh example
+  depthscale audit model.py --fix --html report.html     a file that defines one model
+  depthscale audit package.module:build --data x.npz --reinit 5 --json
+
+The model's code is run: audit only files that you trust. The callable takes no arguments and
+returns a torch.nn.Module, or a pair (module, inputs). Nothing on disk is changed; --fix works on
+the model in memory and shows what depthscale.critical_init_(model) would do for you.
+
+"""
+
+
+def _audit_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", nargs="?", help="package.module:callable or file.py[:callable]; none: the example")
+    add("--data", help="digits (bundled), normal (random), an .npy, .npz or .pt file, or "
+        "fashion-mnist, mnist, mnist1d, cifar-10, cifar-100 where they are installed; "
+        "default: the factory's inputs, else what fits the first layer")  # fmt: skip
+    add("--shape", type=shape, help="shape of one example, such as 3,32,32")
+    add("--batch", type=positive, default=128, help="examples, at most (default 128)")
+    add("--pairs", type=positive, default=64, help="pairs of inputs to compare (default 64)")
+    add("--mode", choices=("train", "eval"), default="train", help="default train: dropout drops")
+    add("--reinit", type=count, default=0, metavar="K", help="repeat over K initialisations")
+    add("--seed", type=seed, default=0)
+    add("--fix", action="store_true", help="also audit the model after critical_init_")
+    add("--html", type=Path, metavar="PATH", help="write a self-contained page "
+        "(with --fix also PATH-fixed)")  # fmt: skip
 
 
 def audit(options: argparse.Namespace) -> int:
@@ -100,3 +132,6 @@ def _print_audit(result: Audit) -> None:
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
     print_text(render(result, width=width, colour=colour))
+
+
+COMMANDS = {"audit": Command(AUDIT, _audit_arguments, audit)}

@@ -83,27 +83,6 @@ def say_written(quiet: bool, *paths: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Tell a failure to write the file as bad input."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to, which takes its place once it is whole."""
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    with writing(path):
-        try:
-            yield beside
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
     """Show on a terminal that work is going on, and keep our own output free of it."""
     with contextlib.ExitStack() as stack:

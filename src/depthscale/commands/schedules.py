@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthscale.answers import InputError, Undefined
+from depthscale.commands import Command
+from depthscale.commands.options import (
+    ACTIVATIONS,
+    misalignment,
+    number,
+    positive,
+    seed,
+    shape,
+    words,
+)
 from depthscale.commands.output import (
     HEALTHY,
     check_writable,
@@ -14,12 +26,10 @@ from depthscale.commands.output import (
     print_text,
     say_written,
     working,
-    writing,
 )
+from depthscale.files import writing
 
 if TYPE_CHECKING:
-    import argparse
-
     from depthscale.practice.schedule import Budget
     from depthscale.practice.schedules.compare import Comparison, Evaluation
     from depthscale.practice.schedules.optimise import Optimum
@@ -31,6 +41,99 @@ DEPTH, MEAN, EPS0 = 6, 0.1, 0.5
 OF_NUMBERS = ("activation", "sigma_w", "sigma_b", "depth", "total", "of", "evaluate", "save")
 OF_MODELS = ("data", "shape", "batch", "kinds", "across_kinds", "apply_to")
 OF_A_SEARCH = ("depth", "mean", "total", "cap", "floor", "weights", "of", "objective")
+OBJECTIVES = ("signal", "noise", "exposure", "snr", "xi", "rank-flow", "reach", "gradient")
+
+SCHEDULE = """\
+examples:
+  depthscale schedule --activation relu --depth 6 --mean 0.1 --cap 0.2 --objective signal
+  depthscale schedule --activation tanh --depth 100 --objective snr --save schedule.json
+  depthscale schedule --evaluate 0.2,0.2,0.2,0,0,0 --json
+  depthscale schedule --objective noise:1,signal:0.5 --weights 1,1,2,2 --total 0.6 --cap 0.3
+  depthscale schedule --activation tanh --of field --mean 0.1 --floor 0.02
+  depthscale schedule model.py:build --data digits --objective noise --apply-to schedule.json
+
+One dropout rate for each site, of a given mean, that is best for one objective; and what it is
+worth in all of them, beside the uniform, the mirrored and 1,000 permuted schedules.
+xi, rank-flow and reach are surrogates of 2605.21648 (rank-flow: version 1, reach: version 2); the
+others follow the exact map from layer to layer, and contradict them on what keeps signals.
+  signal     less  loss of a small difference between inputs, -log of the product of slopes
+  noise      less  misalignment of two passes of one input at the output
+  exposure   more  that misalignment, summed over all layers
+  snr        more  what a pair at EPS0 keeps over the noise, relative to the noise
+  xi         more  depth scale from the mean of 1 - slope
+  rank-flow  more  dropout where rank is lost without it
+  reach      more  dropout whose effect reaches far
+  gradient   less  variance over the layers of the log of the gradient's growth
+
+Of a MODEL (its code is run: only files that you trust) every kind of site keeps the mean rate that
+it has, or gets --mean. A plain chain of layers is optimised by the exact recursion of its weights;
+any other model by what each site was measured to do alone, for signal, noise, exposure or snr. The
+advice is then measured on the data. --apply-to writes what depthscale.apply_schedule(model, PATH)
+puts on a model of the same build; the model on disk is not touched.
+
+"""
+
+
+def _schedule_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", nargs="?", help="package.module:callable or file.py[:callable]; none: numbers")
+    add("--activation", metavar="NAME", help=f"{ACTIVATIONS} (default relu)")
+    add("--sigma-w", type=number, help="weight scale (default: critical without dropout)")
+    add("--sigma-b", type=number, help="bias scale (default: 0 for scale-free activations, else "
+        "0.3162)")  # fmt: skip
+    add("--depth", type=positive, help="sites, at most 1000 (default 6)")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--mean", type=number, help="mean probability dropped (default "
+        "0.1, or what the model has)")  # fmt: skip
+    budget.add_argument("--total", type=number, help="or the sum over the sites")
+    add("--cap", type=number, help="largest at one site (default: twice the mean)")
+    add("--floor", type=number, help="least at one site (default 0)")
+    add("--weights", type=_rate_list, metavar="W", help="what a site counts in the mean or total: "
+        "one number above 0 for each, separated by commas (default 1)")  # fmt: skip
+    add("--of", choices=("drop", "field"), help="what the budget counts: rates, or the dropout "
+        "fields p (1 - sigma_b^2/q) (default drop)")  # fmt: skip
+    add("--objective", type=_objective, metavar="NAME", help=f"what to choose for: "
+        f"{', '.join(OBJECTIVES)} (default noise), or a mix NAME:WEIGHT,... of them")  # fmt: skip
+    add("--evaluate", type=_rate_list, metavar="RATES", help="instead, tell what these rates are "
+        "worth: one for each site, separated by commas")  # fmt: skip
+    add("--eps0", type=misalignment, help="misalignment of the pair of snr, above 0 "
+        "and at most 1 (default 0.5)")  # fmt: skip
+    add("--seed", type=seed, default=0, help="of starts and permutations")
+    add("--save", type=Path, metavar="PATH", help="write the schedule: .json")
+    of_model = parser.add_argument_group("of a model")
+    add = of_model.add_argument
+    add("--data", help="as for depthscale audit")
+    add("--shape", type=shape, help="shape of one example, such as 3,32,32")
+    add("--batch", type=positive, help="examples, at most (default 128)")
+    add("--kinds", type=words, metavar="A,B,...", help="of sites to schedule: attention, "
+        "projection, mlp, path, embedding, other (default: all)")  # fmt: skip
+    add("--across-kinds", action="store_true", help="one budget for all kinds of sites together")
+    add("--apply-to", type=Path, metavar="PATH", help="write rates with the names of sites: .json")
+
+
+def _objective(text: str) -> str | dict[str, float]:
+    names = [part.split(":")[0].strip() for part in text.split(",")]
+    wrong = [name for name in names if name not in OBJECTIVES]
+    if wrong:
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {wrong[0]!r}; expected {', '.join(OBJECTIVES)}, or a mix such as"
+            " noise:1,signal:0.5"
+        )
+    if text == names[0]:
+        return text
+    mix = {}
+    for name, part in zip(names, text.split(","), strict=True):
+        if part.count(":") != 1 or name in mix:
+            raise argparse.ArgumentTypeError(
+                f"expected each objective once, with its weight, as in noise:1,signal:0.5; got"
+                f" {text!r}"
+            )
+        mix[name] = number(part.split(":")[1])
+    return mix
+
+
+def _rate_list(text: str) -> list[float]:
+    return [number(part.strip()) for part in text.split(",")]
 
 
 def schedule(options: argparse.Namespace) -> int:
@@ -197,3 +300,6 @@ def _row(one: Comparison) -> dict[str, Any]:
     if one.surrogate is not None:
         row["surrogate"] = dict(zip(("schedule", "uniform"), one.surrogate, strict=True))
     return row
+
+
+COMMANDS = {"schedule": Command(SCHEDULE, _schedule_arguments, schedule)}

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthscale.answers import InputError
+from depthscale.commands import Command
+from depthscale.commands.options import (
+    activation_option,
+    length,
+    masks_option,
+    misalignment,
+    number,
+    positive,
+    seed,
+)
 from depthscale.commands.output import (
     HEALTHY,
     MOST_LAYERS,
@@ -15,19 +27,99 @@ from depthscale.commands.output import (
     others_to_stderr,
     print_json,
     print_text,
-    replacing,
     say_written,
     working,
 )
 from depthscale.commands.simulation_files import check_savable, save
+from depthscale.files import replacing
 
 if TYPE_CHECKING:
-    import argparse
-
     from depthscale.finite.ensemble import Ensemble, Pair
     from depthscale.finite.sampled import Sampled
 
 DEPTH = 30
+NO_UNITS = (
+    "with dropped weights every unit has masked inputs of its own, which the sampler does not"
+    " follow (independent has the same limit of large width)"
+)
+
+SIMULATE = """\
+examples:
+  depthscale simulate --activation tanh --sigma-w 1.4 --sigma-b 0.3 --drop 0.05
+  depthscale simulate --activation relu --sigma-w 1.4142 --backward --loss readout --json
+  depthscale simulate --activation tanh --sigma-w 1.3 --width 100 --depth 50 --plot run.svg
+  depthscale simulate --activation erf --sigma-w 2 --nets 20000 --checkpoint run.npz    (resumes)
+
+Draws random networks of finite width, exactly in distribution, and sends two inputs of mean square
+q0 and misalignment eps0 through each: layer 0 are the inputs, layer l the pre-activations behind l
+weight matrices. With --backward the gradients of a loss at the last layer come back through the
+same weights, which is where 1912.09132 assumes independence (GIA).
+
+The JSON holds by layer q (of the first input) and eps, and by hop, entry l for the weights between
+layers l and l + 1 and summed over all of them, grad_aa (the first input's squared gradient),
+grad_ab (the product of both inputs' gradients) and grad_ab_abs (of their sizes, weight by weight).
+Each is an object with mean, sem, mean_log, var_log, ...; theory stands beside them under "theory",
+and "reasons" says why a value is null. Where a mean leaves float64, log_abs_mean has its logarithm.
+
+"""
+
+
+def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    activation_option(parser)
+    add("--sigma-w", type=number, required=True, help="weight scale, above 0")
+    add("--sigma-b", type=number, default=0.0, help="bias scale (default 0)")
+    add("--drop", type=_rates, default="0", metavar="RATE", help="probability dropped in hidden "
+        "layers, or one for each of them, separated by commas (default 0)")  # fmt: skip
+    masks_option(parser, dropconnect=NO_UNITS)
+    add("--skip", type=number, default=0.0, help="residual branch h' = SKIP h + ... (default 0)")
+    add("--weights", choices=("gaussian", "orthogonal"), default="gaussian")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--width", type=positive, default=256, help="units a layer (default 256)")
+    size.add_argument("--widths", type=_sizes, metavar="N0,N1,...",
+        help="or those of every layer, the inputs first")  # fmt: skip
+    add("--depth", type=positive, help="weight layers, at most 20000 (default 30, or as --widths)")
+    add("--eps0", type=misalignment, default=0.5, help="misalignment of the inputs (default 0.5)")
+    add("--q0", type=length, default=1.0, help="mean square of both inputs (default 1)")
+    add("--nets", type=positive, default=256, help="number of networks (default 256)")
+    add("--seed", type=seed, default=0)
+    add("--backward", action="store_true", help="also send gradients back")
+    add("--loss", choices=("quadratic", "readout", "linear", "outputs"), help="with --backward: "
+        "|h|^2/2 (default), v.phi(h), v.h with random v, or every output by itself")  # fmt: skip
+    add("--untied", action="store_true", help="with --backward: send gradients back through "
+        "weights of their own")  # fmt: skip
+    add("--ntk", action="store_true", help="with --backward: also the neural tangent kernel")
+    add("--precision", choices=("mixed", "double", "single"), default="mixed", help="of the units; "
+        "mixed (default): single but where inputs are close to each other")  # fmt: skip
+    add("--engine", choices=("auto", "weightless", "explicit"), default="auto",
+        help="default auto: the faster one")  # fmt: skip
+    add("--workers", type=positive, default=1, help="processes (default 1); same results")
+    add("--device", default="cpu", help="cpu (default) or cuda")
+    add("--memory", type=_memory, metavar="GB", help="GiB of memory that may be used (default: four"
+        " fifths of what is free)")  # fmt: skip
+    add("--checkpoint", type=Path, metavar="FILE", help="save the run there now and then, and go on"
+        " from there")  # fmt: skip
+    add("--save", type=Path, metavar="PATH", help="write all statistics: .nc (netCDF) or "
+        ".zarr; or those by layer: .csv")  # fmt: skip
+    add("--plot", type=Path, metavar="PATH", help="write the curves: .svg, .png or .pdf")
+
+
+def _rates(text: str) -> float | list[float]:
+    rates = [number(part.strip()) for part in text.split(",")]
+    return rates if len(rates) > 1 else rates[0]
+
+
+def _sizes(text: str) -> list[int]:
+    sizes = [positive(part.strip()) for part in text.split(",")]
+    if len(sizes) < 2:
+        raise argparse.ArgumentTypeError(f"expected at least 2 widths, got {text!r}")
+    return sizes
+
+
+def _memory(text: str) -> float:
+    if number(text) <= 0:
+        raise argparse.ArgumentTypeError(f"expected GiB of memory, above 0, got {text!r}")
+    return number(text)
 
 
 def simulate(options: argparse.Namespace) -> int:
@@ -167,3 +259,6 @@ def _settings(networks: Ensemble, options: argparse.Namespace) -> dict[str, Any]
         "precision": options.precision,
         "device": options.device,
     }
+
+
+COMMANDS = {"simulate": Command(SIMULATE, _simulate_arguments, simulate)}

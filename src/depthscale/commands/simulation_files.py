@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthscale.answers import InputError
-from depthscale.commands.output import check_writable, replacing, writing
+from depthscale.commands.output import check_writable
+from depthscale.files import replacing, whole_folder, writing
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -67,19 +67,9 @@ def save(result: Sampled, payload: dict[str, Any], path: Path) -> None:
 
 
 def _write_store(data: xr.Dataset, path: Path) -> None:
-    """A zarr store is a folder: written beside, then renamed; a former one goes last."""
-    beside, former = (path.with_name(f".{path.name}.{os.getpid()}{end}") for end in ("", ".old"))
-    try:
+    with whole_folder(path) as beside:
         # Format 2, which has texts and consolidated metadata in its specification.
         data.to_zarr(beside, mode="w", zarr_format=2, consolidated=True)
-        if path.is_dir():
-            os.replace(path, former)
-        os.replace(beside, path)
-    finally:
-        if former.is_dir() and not path.exists():
-            os.replace(former, path)
-        for folder in (beside, former):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def dataset(result: Sampled, payload: dict[str, Any]) -> xr.Dataset:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -27,6 +25,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from depthscale.answers import InputError
+from depthscale.files import whole
 from depthscale.finite.architecture import Architecture, Start
 from depthscale.finite.columns import Workspace
 from depthscale.finite.losses import Loss
@@ -35,6 +34,7 @@ from depthscale.finite.passes import Block
 from depthscale.finite.plan import Plan
 from depthscale.finite.streaming import Tally
 from depthscale.finite.upkeep import PRECISIONS
+from depthscale.progress import progress_bar
 
 SAVE_EVERY = 20.0  # seconds
 STREAMS = 2  # changes with the networks that a seed draws, so that saved runs do not mix them
@@ -176,7 +176,7 @@ def run(
             _save(checkpoint, job, tally, done, kept if keep else [])
 
     try:
-        with _bar(progress, nets, done * size) as advance:
+        with progress_bar("Networks", nets, done * size, progress) as advance:
             for values in _in_order(job, range(done, full), workers):
                 with uninterrupted():
                     tally.add(values)
@@ -236,21 +236,6 @@ def _in_order(job: Job, blocks: range, workers: int) -> Iterator[dict[str, Signe
             yield from results
 
 
-@contextlib.contextmanager
-def _bar(progress: bool | None, nets: int, done: int) -> Iterator[Any]:
-    """A function that is told how many networks have come in, and shows it."""
-    if not (sys.stderr.isatty() if progress is None else progress):
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("Networks", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=nets, completed=done)
-        yield lambda count: bar.advance(task, count)
-
-
 # Saved states ------------------------------------------------------------------------------------
 
 
@@ -262,13 +247,8 @@ def _save(path: Path, job: Job, tally: Tally, done: int, kept: list[dict[str, Si
     if kept:
         for name, (sign, log) in _joined(kept).items():
             arrays |= {f"sign.{name}": sign, f"log.{name}": log}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            np.savez(file, **arrays)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole(path) as beside, beside.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def _restored(

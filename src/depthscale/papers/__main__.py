@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import platform
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from depthscale.answers import InputError
+from depthscale.files import replacing
 from depthscale.papers.claims import Claim, Verdicts, joined
+from depthscale.progress import progress_bar
 
 PURPOSE = "Recompute a paper and judge its claims."
 
@@ -93,17 +92,19 @@ def reproduce(
         how = {"folder": out / "runs"}
     study = STUDIES[paper](**how)
     drawings = study.figures() if out is not None else {}
-    with _progress(len(study.groups) + len(drawings)) as advance:
+    with progress_bar("starting", len(study.groups) + len(drawings)) as advance:
         groups = []
         for name, group in study.groups:
-            advance(name)
+            advance(0, name)
             groups.append(group())
+            advance()
         verdicts = joined(study.title, groups)
         if out is None:
             return verdicts
         for name, draw in drawings.items():
-            advance(name)
+            advance(0, name)
             _written(out / name, draw)
+            advance()
         given = {"quick": quick, "retrain": retrain}
         flags = "".join(f" --{name}" for name, on in given.items() if on)
         command = f"python -m depthscale.papers {paper}{flags}"
@@ -164,30 +165,9 @@ def _make(out: Path) -> None:
 
 
 def _written(target: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside the target, then rename: a reader never meets half a file."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-            draft = Path(folder) / target.name
-            write(draft)
-            os.replace(draft, target)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def _progress(steps: int) -> Iterator[Callable[[str], None]]:
-    """Show on a terminal which step runs; silent anywhere else."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=steps)
-        done = iter(range(steps))
-        yield lambda name: bar.update(task, description=name, completed=next(done))
+    """Write the file: it appears once it is whole."""
+    with replacing(target) as draft:
+        write(draft)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from depthscale.answers import InputError
+from depthscale.answers import InputError, some
 
 NAMES = ("fashion-mnist", "mnist", "digits", "mnist1d", "cifar-10", "cifar-100")
 """The published data sets that ``depthscale.practice.datasets`` loads."""
@@ -214,7 +214,7 @@ def _pick(loaded: Any, path: Path) -> tuple[Any, Any]:
         targets = next((arrays[name] for name in TARGET_NAMES if name in arrays), None)
         if inputs is not None:
             return inputs, targets
-        listed = ", ".join(list(arrays)[:6]) + (", ..." if len(arrays) > 6 else "")
+        listed = some(arrays, 6)
         hint = ""
         if any(name == "weight" or name.endswith(".weight") for name in arrays):
             hint = " (these look like the weights of a model)"

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from depthscale.answers import InputError
+from depthscale.answers import InputError, some
 from depthscale.practice.data import NAMES, DataSet, digits, load, normal
 
 USUAL_NAMES = ("model", "build_model", "make_model", "create_model", "get_model", "build", "Model")
@@ -313,8 +313,7 @@ def _near(name: str, candidates: list[str]) -> str:
 
 
 def _listed(names: list[str], most: int = 8) -> str:
-    shown = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-    return f"; there is {shown}" if names else ""
+    return f"; there is {some(names, most)}" if names else ""
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
+from depthscale.files import replacing
 from depthscale.practice.schedules.layers import Kind
 from depthscale.theory.gaussian import Array
 from depthscale.theory.records import as_number, as_numbers
@@ -112,16 +112,8 @@ class Schedule:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``to_json`` to a file, which is replaced at once or not at all."""
-        target = Path(path)
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
+        with replacing(Path(path)) as beside:
             beside.write_text(self.to_json() + "\n", encoding="utf-8")
-            os.replace(beside, target)
-        except OSError as error:
-            raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
-        finally:
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Schedule:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from depthscale.answers import InputError
 from depthscale.practice.data import DataSet
 from depthscale.practice.probe.state import check_seed, modes_kept
+from depthscale.progress import progress_bar
 
 # Fused: one kernel for all parameters, a quarter less time a step for a deep MLP on a CPU.
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -157,7 +158,8 @@ def train(
     where = next(model.parameters()).device
     losses: list[float] = []
     started = time.perf_counter()
-    with _seeded(where, noise_seed), modes_kept(model), _bar(progress, steps) as advance:
+    bar = progress_bar(progress, steps, shown=None if progress else False)
+    with _seeded(where, noise_seed), modes_kept(model), bar as advance:
         model.train()
         update = OPTIMISERS[optimiser](model.parameters(), lr=learning_rate)
         rates = (learning_rate * DECAYS[decay](step / steps) for step in range(steps))
@@ -305,17 +307,3 @@ def _seeded(where: torch.device, seed: int) -> Iterator[None]:
             with torch.cuda.device(where):
                 torch.cuda.manual_seed(seed)
         yield
-
-
-@contextlib.contextmanager
-def _bar(label: str, steps: int) -> Iterator[Callable[[], None]]:
-    """Draw a progress bar on standard error where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(
-        console=console, transient=True, disable=not (label and console.is_terminal)
-    ) as progress:
-        task = progress.add_task(label, total=steps)
-        yield lambda: progress.advance(task)

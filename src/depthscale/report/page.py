@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depthscale.answers import InputError, Undefined
+from depthscale.files import whole
 from depthscale.report.curves import Figure, draw, has_lost
 from depthscale.report.figures import audit_figures, rows
 from depthscale.report.gauges import gauge, survival_strip
@@ -81,7 +79,8 @@ def write_page(audit: Audit, path: str | Path) -> None:
     text = page(audit)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, text)
+        with whole(target) as beside:
+            beside.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"cannot write the page to {target}: {reason}") from error
@@ -143,23 +142,6 @@ def _asset(name: str) -> str:
 def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-def _replace(target: Path, text: str) -> None:
-    """Write beside the target, then rename: a reader never meets half a page."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        # mkstemp makes the file private; a report gets the permissions of an ordinary new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
 
 
 def _view(audit: Audit) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from depthscale.practice.dropping.response import (
     ResponseLandscape,
     measure_response,
 )
-from depthscale.practice.dropping.sites import DropoutSite, dropout_sites
+from depthscale.practice.dropping.sites import KINDS, DropoutSite, dropout_sites
 from depthscale.practice.probe.feed import Feed, prepare_feed
 from depthscale.practice.probe.state import check_seed
 from depthscale.practice.probe.trace import unwrap
@@ -39,7 +39,6 @@ CHECKS, STUDENT = 8, 2.3646
 PERMUTATIONS = 1000
 OF_EQUAL_LAYERS = ("xi", "reach")
 ARMS = ("schedule", "uniform", "mirrored")
-KINDS = ("attention", "projection", "mlp", "path", "embedding", "other")
 SLOPES = "small difference lost, -log slopes"
 CONTRAST = "difference of the inputs lost, log"
 """What ``signal`` is: by the recursion of a chain, and wherever it is measured."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from depthscale.answers import InputError
+from depthscale.answers import InputError, some
 from depthscale.practice.dropping.adapters import clean_modules
 from depthscale.practice.dropping.inserted import PREFIX
 from depthscale.practice.dropping.names import other_names, site_named
@@ -243,7 +243,7 @@ def _of_names(
         raise InputError(
             f"the schedule is for other sites than this {type(model).__name__} has: "
             + "; ".join(
-                f"{len(group)} {where} ({_some(group)})"
+                f"{len(group)} {where} ({some(map(repr, group))})"
                 for group, where in (
                     (missing, "only in the schedule"),
                     (others, "only in the model"),
@@ -253,10 +253,6 @@ def _of_names(
             + f"; {hint}"
         )
     return tuple(by_name[name] for name in names)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
 
 
 def _chosen(
@@ -323,7 +319,7 @@ def _checked(rates: Any, sites: tuple[DropoutSite, ...]) -> tuple[float, ...]:
     if len(values) != len(sites):
         raise InputError(
             f"{len(values)} rates for {len(sites)} sites; give one rate for each of "
-            f"{_some([site.name for site in sites])}, or choose the sites"
+            f"{some(repr(site.name) for site in sites)}, or choose the sites"
         )
     return values
 
@@ -334,8 +330,8 @@ def _by_name(schedule: Schedule, sites: tuple[DropoutSite, ...]) -> list[float]:
     missing = [site.name for site in sites if site.name not in held]
     if missing:
         raise InputError(
-            f"the schedule has no rate for {_some(missing)}; it names {_some([*held])}; give one "
-            "for every site, or sites= with those that it names"
+            f"the schedule has no rate for {some(map(repr, missing))}; it names"
+            f" {some(map(repr, held))}; give one for every site, or sites= with those that it names"
         )
     return [held[site.name] for site in sites]
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from depthscale.answers import InputError
+from depthscale.answers import InputError, some
 from depthscale.practice.dropping.sites import DropoutSite
 from depthscale.practice.schedule import Schedule
 
@@ -142,14 +142,14 @@ def _only_block(paths: Sequence[_Key]) -> set[_Key]:
     first = {found[0] for path in paths if (found := next(iter(_numbers(path)), None))}
     if len(first) == 1:
         return first
-    listed = ", ".join(repr(".".join(path)) for path in paths[:_LISTED])
+    listed = some((repr(".".join(path)) for path in paths), _LISTED)
     why = (
         "no number differs between them, and they start with different ones"
         if first
         else "their modules have no number in their paths"
     )
     raise InputError(
-        f"the blocks of the sites in {listed}{', ...' if len(paths) > _LISTED else ''} cannot be "
+        f"the blocks of the sites in {listed} cannot be "
         f"told: {why}; give the block of each site, as spread(..., blocks=[...]) takes it"
     )
 
@@ -180,8 +180,7 @@ def _check_length(
         names = [first[block] for block in sorted(first)]
         raise InputError(
             f"{len(rates)} rates for {len(names)} blocks, which start at "
-            f"{', '.join(names[:_LISTED])}{', ...' if len(names) > _LISTED else ''}; give one rate "
-            "for each block"
+            f"{some(names, _LISTED)}; give one rate for each block"
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -57,9 +58,7 @@ def lightning_callback(
         callback = lightning_callback([0.0, 0.1, 0.2], time="early", part="net")
         Trainer(callbacks=[callback]).fit(module, data)
     """
-    return _lightning_class()(
-        schedule, time, cutoff, keep_mean, levels, sites, part, total_steps, strict
-    )
+    return _lightning_class()(**locals())
 
 
 def trainer_callback(
@@ -85,43 +84,37 @@ def trainer_callback(
         callback = trainer_callback([0.0, 0.1, 0.2], time="early")
         Trainer(model, args, train_dataset=data, callbacks=[callback]).train()
     """
-    return _trainer_class()(
-        schedule, time, cutoff, keep_mean, levels, sites, part, total_steps, strict
-    )
+    return _trainer_class()(**locals())
 
 
+@dataclass(eq=False, repr=False)
 class _Run:
     """What both callbacks hold: the arguments of a scheduler, and the scheduler while it lasts."""
 
-    def __init__(
-        self,
-        schedule: Any,
-        time: str | Profile = "constant",
-        cutoff: float | None = None,
-        keep_mean: bool = False,
-        levels: int | None = None,
-        sites: Iterable[str] | None = None,
-        part: str = "",
-        total_steps: int | None = None,
-        strict: bool = True,
-    ) -> None:
-        if time is None:  # what ``state`` of a ``TrainerDropout`` saves of a function
+    schedule: Any
+    time: str | Profile = "constant"
+    cutoff: float | None = None
+    keep_mean: bool = False
+    levels: int | None = None
+    sites: Iterable[str] | None = None
+    part: str = ""
+    total_steps: int | None = None
+    strict: bool = True
+    scheduler: DropoutScheduler | None = field(default=None, init=False)
+    saved: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if self.time is None:  # what ``state`` of a ``TrainerDropout`` saves of a function
             raise InputError(
                 "a profile over time that is a function cannot be restored from a checkpoint; "
                 "resume with restore_callback_states_from_checkpoint=False"
             )
-        time_profile(time, cutoff)  # what is wrong with it is told before the training starts
-        self.schedule = schedule
-        self.time = time
-        self.cutoff = cutoff
-        self.keep_mean = keep_mean
-        self.levels = levels
-        self.sites = None if sites is None else tuple(sites)
-        self.part = part
-        self.total_steps = total_steps
-        self.strict = strict
-        self.scheduler: DropoutScheduler | None = None
-        self.saved: dict[str, Any] = {}
+        time_profile(self.time, self.cutoff)  # refused before the training starts
+        self.sites = None if self.sites is None else tuple(self.sites)
+
+    def arguments(self) -> dict[str, Any]:
+        """What the callback was made with, by name."""
+        return {one.name: getattr(self, one.name) for one in fields(_Run) if one.init}
 
     def begin(
         self, model: nn.Module, steps: float, done: int, saved: Mapping[str, Any]
@@ -250,20 +243,13 @@ def _trainer_class() -> Any:
             else:
                 sites = None if self.sites is None else list(self.sites)
             scheduler = self.current()
-            return {
-                "args": {
-                    "schedule": scheduler.get("rates"),
-                    "time": self.time if isinstance(self.time, str) else None,
-                    "cutoff": self.cutoff,
-                    "keep_mean": self.keep_mean,
-                    "levels": self.levels,
-                    "sites": scheduler.get("sites", sites),
-                    "part": self.part,
-                    "total_steps": self.total_steps,
-                    "strict": self.strict,
-                },
-                "attributes": {"saved": scheduler},
+            args = {
+                **self.arguments(),
+                "schedule": scheduler.get("rates"),
+                "time": self.time if isinstance(self.time, str) else None,
+                "sites": scheduler.get("sites", sites),
             }
+            return {"args": args, "attributes": {"saved": scheduler}}
 
     return _named(TrainerDropout)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from depthscale.answers import InputError
+from depthscale.answers import InputError, some
 from depthscale.practice.dropping.apply import AppliedSchedule, applied_quietly, warn_in_eval
 from depthscale.practice.dropping.sites import DropoutSite
 from depthscale.theory.records import as_number
@@ -183,8 +183,8 @@ class DropoutScheduler:
         names = [site.name for site in self.sites]
         if list(state["sites"]) != names:
             raise InputError(
-                f"the state is that of the sites {_some(state['sites'])}, this scheduler has "
-                f"{_some(names)}; build it with the same model and sites"
+                f"the state is that of the sites {some(map(repr, state['sites']))}, this scheduler"
+                f" has {some(map(repr, names))}; build it with the same model and sites"
             )
         other = {key: own for key, own in self._settings().items() if state.get(key) != own}
         if other and strict:
@@ -291,7 +291,3 @@ def _count(name: str, value: Any, least: int) -> int:
     if not whole or value < least:
         raise InputError(f"{name} is {value!r}; expected a whole number from {least}")
     return int(value)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")

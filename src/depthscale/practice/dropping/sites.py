@@ -23,6 +23,9 @@ from depthscale.practice.probe.feed import map_tensors
 from depthscale.practice.probe.state import preserved
 from depthscale.practice.probe.trace import unwrap
 
+KINDS = ("attention", "projection", "mlp", "path", "embedding", "other")
+"""Of sites; see ``DropoutSite``."""
+
 _FOUND: weakref.WeakKeyDictionary[nn.Module, tuple[DropoutSite, ...]] = weakref.WeakKeyDictionary()
 
 

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import http.client
 import os
-import secrets
 import tarfile
 import urllib.request
 import zlib
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from depthscale.answers import InputError
+from depthscale.files import whole
 from depthscale.practice.images.sources import SOURCES, Content, Download, Source
 
 PIECE = 1 << 20
@@ -89,19 +89,18 @@ def fetch(address: str, packed: Content, folder: Path) -> Path:
         InputError: no answer, a foreign file, or a folder that cannot be written to.
     """
     url, path = address + packed.name, folder / packed.name
-    partial = folder / f".{packed.name}.{secrets.token_hex(4)}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=WAIT) as answer, partial.open("xb") as file:
-            size, sha256 = _copy(answer, file, packed.size)
-        if (size, sha256) != (packed.size, packed.sha256):
-            more = " or more" if size > packed.size else ""
-            raise InputError(
-                f"data: {url} sent {size:,}{more} bytes with sha256 {sha256}; expected "
-                f"{packed.size:,} with {packed.sha256}. Nothing was kept; try again, or get the "
-                "file from elsewhere"
-            )
-        os.replace(partial, path)
+        with whole(path) as partial:
+            with urllib.request.urlopen(url, timeout=WAIT) as answer, partial.open("xb") as file:
+                size, sha256 = _copy(answer, file, packed.size)
+            if (size, sha256) != (packed.size, packed.sha256):
+                more = " or more" if size > packed.size else ""
+                raise InputError(
+                    f"data: {url} sent {size:,}{more} bytes with sha256 {sha256}; expected "
+                    f"{packed.size:,} with {packed.sha256}. Nothing was kept; try again, or get "
+                    "the file from elsewhere"
+                )
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -109,9 +108,6 @@ def fetch(address: str, packed: Content, folder: Path) -> Path:
             f"data: {url} could not be downloaded into {folder} ({error or type(error).__name__}); "
             "try again, or put the file there yourself"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):  # it is not there, or its folder is not one
-            partial.unlink()
     return path
 
 

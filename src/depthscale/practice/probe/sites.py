@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from depthscale.answers import some
 from depthscale.practice.probe.events import Event, ModuleCall, Ref, Trace
 from depthscale.practice.probe.graph import Graph, Path, ancestors
 
@@ -307,7 +308,7 @@ def _chain_notes(graph: Graph, events: list[Event], reasons: dict[int, str]) -> 
     left = [name for i, name in graph.names.items() if i not in covered]
     if left:
         why = next((reason for i, reason in reasons.items() if i not in covered), None)
-        shown = ", ".join(f"`{name}`" for name in left[:3]) + (", ..." if len(left) > 3 else "")
+        shown = some(f"`{name}`" for name in left)
         notes.append(f"left out of the theory: {shown}" + (f" ({why})" if why else ""))
     return tuple(notes)
 

@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import platform
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from depthscale.finite.runner import one_thread
 from depthscale.practice import datasets, networks
 from depthscale.practice.data import DataSet
 from depthscale.practice.trials.trial import Build, Load, Trial, check_size, one_run
+from depthscale.progress import progress_bar
 from depthscale.theory.gaussian import Array
 
 FORMAT, VERSION = "depthscale-trial", 1
@@ -154,7 +154,7 @@ def run_trial(
     with _opened(path) as file:
         results = _resumed(path, file, header)
         left = [t for t in tasks if (t[0].name, t[1].name, t[2]) not in results.runs]
-        with _bar(progress, len(tasks), len(tasks) - len(left)) as advance:
+        with progress_bar("Runs", len(tasks), len(tasks) - len(left), progress) as advance:
             job = partial(_job, trial, build, load)
             for record in _in_order(job, left, workers):
                 _append(file, record)
@@ -298,18 +298,3 @@ def _in_order(job: Any, tasks: list[Any], workers: int) -> Iterator[dict[str, An
         # a process whose memory has grown is replaced between runs
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
         yield from parallel(delayed(job)(*task) for task in tasks)
-
-
-@contextlib.contextmanager
-def _bar(progress: bool | None, runs: int, done: int) -> Iterator[Any]:
-    """A function that is told of each run that has come in, and shows how many have."""
-    if not (sys.stderr.isatty() if progress is None else progress):
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("Runs", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=runs, completed=done)
-        yield lambda: bar.advance(task)
