@@ -587,7 +587,7 @@ def test_progress_is_told_of_every_measurement(model):
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_the_command_shows_progress_on_a_terminal_alone(model_file, terminal, monkeypatch, capsys):
-    monkeypatch.setattr("rich.console.Console.is_terminal", terminal)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
     assert main(["schedule", model_file, "--batch", "32"]) == 0
     out, err = capsys.readouterr()
     assert ("Measuring" in err) == terminal

@@ -112,12 +112,17 @@ class Trial:
                 cell["name"],
                 cell["network"],
                 tuple(Arm.from_dict(arm) for arm in cell["arms"]),
-                cell["sizes"],
+                {name: _tupled(size) for name, size in cell["sizes"].items()},
                 None if cell["kinds"] is None else tuple(cell["kinds"]),
             )
             for cell in record["cells"]
         )
         return cls(**{**record, "cells": cells})
+
+
+def _tupled(size: Any) -> Any:
+    """Several numbers as a tuple, which JSON has not."""
+    return tuple(size) if isinstance(size, list) else size
 
 
 @dataclass(frozen=True)
