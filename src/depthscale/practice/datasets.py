@@ -125,8 +125,10 @@ def mnist1d(seed: int = 42) -> tuple[DataSet, DataSet]:
 def _published(name: str, folder: str | Path | None, download: bool) -> tuple[DataSet, DataSet]:
     source = SOURCES[name]
     folders = files.places(source, name, folder)
-    if folder is not None and not folders[0].is_dir() and (folders[0].exists() or not download):
-        what = "is a file" if folders[0].exists() else "does not exist"
+    # one question: between two, another process may have made the folder
+    a_file = folder is not None and folders[0].is_file()
+    if a_file or (folder is not None and not download and not folders[0].is_dir()):
+        what = "is a file" if a_file else "does not exist"
         raise InputError(
             f"data: {folders[0]} {what}; expected the folder that holds {source.title}"
         )
