@@ -128,7 +128,7 @@ def test_effects_of_training_are_those_of_the_runs():
     assert f"which is {100 * (a - b).mean():.2f} points of accuracy there" in text
     swept = Runs().results("budget")
     assert f"after {swept.trial.epochs} epochs, 5 or 6 seeds" in text
-    told = text.split("It depends on overfitting")[1].split("In small networks")[0]
+    told = text.split("It depends on the setting")[1].split("In small networks")[0]
     for sweep, cells in (
         ("budget", ("mean 0.02", "mean 0.05", "mean 0.1", "mean 0.2")),
         ("width", ("width 1024",)),
