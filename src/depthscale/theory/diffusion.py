@@ -8,7 +8,7 @@ where ``w`` is the difference of the two signals in its own unit, normal and ind
 ``r x`` the part of it that only stretches, and ``q`` the length. The mean, ``r`` and ``q`` scatter
 by ``n^-1/2``; ``q`` and ``r`` forget by a factor ``chi_q = V'`` a layer, the slope of the length
 map. With the slope ``X(q) = sigma_w^2 E phi'^2`` of the misalignment map, ``m_k = E phi'^k``,
-``P = E[phi^2 phi'^2]``, ``g = X'/X`` and ``u^2 = v_q/(1 - chi_q^2)``, n times the variance of ``q``,
+``P = E[phi^2 phi'^2]``, ``g = X'/X``, ``u^2 = v_q/(1 - chi_q^2)`` n times the variance of ``q``,
 
     v    = 3 m_4/m_2^2 - 1           v_q = sigma_w^4 Var phi^2      c = sigma_w^2 (P/m_2 - E phi^2)
     s^2  = v + 2 G c + G^2 v_q                                      G = g/(1 - chi_q)
