@@ -218,6 +218,11 @@ class _Units(NamedTuple):
             product = product * factor
         return np.asarray(_RADIAL[i + j] * product.sum(axis=-1))
 
+    @property
+    def contrast(self) -> Array:
+        """Variance of ``s^2 - t^2``, each in its own unit, as a sum of squares."""
+        return np.asarray(_RADIAL[4] * (self.weight * (self.sums - self.gaps) ** 2).sum(axis=-1))
+
 
 def _units(a: float, b: float, z: ArrayLike) -> _Units:
     """The rule over the angle of ``(u, v)``, each in units of its deviation.
@@ -262,7 +267,7 @@ def _expansion(units: _Units, tanh: Array, sech2: Array) -> tuple[Array, ...]:
     pqq = units.mean(2, 4) - m04 - 2 * m22 + 2
     qqq = units.mean(0, 6) - 3 * m04 + 2
     pww, qww = units.mean(4, 2) - m22, units.mean(2, 4) - m22
-    dd, dp, dq = pp - 2 * pq + qq, pp - pq, pq - qq
+    dd, dp, dq = units.contrast, pp - pq, pq - qq
 
     m1 = -(pp - qq) / 4 + tanh * ww / 2
     m2 = (ppp - qqq) / 6 - 3 * (pp**2 - qq**2) / 8
