@@ -41,6 +41,9 @@ _PLACES = (1 / 4, 3 / 4, 11 / 20, 1 / 2, 1.0)
 _ERROR = (-3 / 16, -27 / 32, 25 / 32, 0.0, 1 / 4)
 """Weights of the order-4 solution less those of the embedded one of order 3."""
 
+_APART = 0.01
+"""The difference of ``log t`` from which the rates of the ends are taken."""
+
 _LONGEST = 1.0
 """The longest step in ``log t``."""
 
@@ -104,12 +107,13 @@ class Frame:
         exact = np.array([1e-4 * start.sd, 1e-6, 1e-6])
         events = [reaches] if math.isfinite(self._top) else None
         free = solve_ivp(self._free, (begin, end), state, events=events, atol=exact, **how)
-        self._free_until, self._free_path = float(free.t[-1]), free.sol
+        self._free_span, self._free_path = (begin, float(free.t[-1])), free.sol
         self.absorbs_from = math.inf
         if free.status == 1:
-            self.absorbs_from = self._free_until
+            self.absorbs_from = float(free.t[-1])
+            self._held_span = (self.absorbs_from, end)
             held = solve_ivp(
-                self._held, (self._free_until, end), free.y[:2, -1], atol=exact[:2], **how
+                self._held, self._held_span, free.y[:2, -1], atol=exact[:2], **how
             )
             self._held_path = held.sol
 
@@ -136,17 +140,24 @@ class Frame:
         return np.append(centre, (end - centre) / gap)
 
     def at(self, log_time: float, absorbing: bool) -> Ends:
-        """The ends at a time; ``absorbing`` tells which side of ``absorbs_from`` is meant."""
-        if absorbing:
-            state = self._held_path(log_time)
-            gaps = -np.exp(state[1:])
-            _, rates = self._rates(log_time, self._origin + float(state[0]), gaps)
-            return Ends(self._origin + float(state[0] + gaps[0]), self._top, float(rates[0]), 0.0)
-        state = self._free_path(log_time)
-        gaps = np.exp(state[1:]) * np.array([-1.0, 1.0])
-        _, rates = self._rates(log_time, self._origin + float(state[0]), gaps)
-        low, high = self._origin + (state[0] + gaps)
-        return Ends(float(low), float(high), float(rates[0]), float(rates[1]))
+        """The ends at a time; ``absorbing`` tells which side of ``absorbs_from`` is meant.
+
+        Any rate near the true one will do, since ``Motion`` follows it exactly; a difference of
+        positions keeps still where a stiff drift would make much of their last digits.
+        """
+        earliest, latest = self._held_span if absorbing else self._free_span
+        before = max(log_time - _APART, earliest)
+        after = min(log_time + _APART, latest)
+        low, high = self._positions(log_time, absorbing)
+        first, last = self._positions(before, absorbing), self._positions(after, absorbing)
+        low_rate, high_rate = (last - first) / (after - before)
+        return Ends(float(low), float(high), float(low_rate), float(high_rate))
+
+    def _positions(self, log_time: float, absorbing: bool) -> Array:
+        state = (self._held_path if absorbing else self._free_path)(log_time)
+        low = self._origin + (state[0] - math.exp(state[1]))
+        high = self._top if absorbing else self._origin + (state[0] + math.exp(state[2]))
+        return np.array([low, high])
 
 
 @dataclass(frozen=True)
@@ -237,6 +248,8 @@ def step(equation: Equation, motion: Motion, p: Array) -> tuple[Array, Array]:
         diagonal[-1] += scale * out
         known = p + motion.length * _combined(weights, slopes)
         *_, solved, _ = dgtsv(-scale * up, diagonal, -scale * down, known)
+        if not motion.absorbing:
+            solved *= known.sum() / solved.sum()  # equal but for rounding, where rates are large
         slopes.append((solved - known) / scale)
     return solved, motion.length * _combined(_ERROR, slopes)
 
