@@ -30,8 +30,13 @@ _WIDER = 1.3
 _EARLIER = 64
 """The march begins at least this many times before the first time asked for."""
 
-_SKEWED = 1e-3
-"""The skewness and excess that the law may have where the march begins as a normal one."""
+_BENT = 1e-4
+"""The skewness and excess that the law may have where the march begins as a normal one.
+
+With what the noise adds later they fall as ``t^(-3/2)``, after an entrance as ``t^-5``.
+"""
+
+_BENT_AT_ENTRANCE = 1e-2
 
 _TURNED = 0.05
 """The relative change of the law's width by the drift until then."""
@@ -142,7 +147,7 @@ class _Wide:
         while True:
             frame = Frame(self._equation, self._start, self._last, self._below, self._above)
             march = explore(
-                self._equation, frame, self._start, times, cells // 2, tolerance / 10
+                self._equation, frame, self._start, times, cells // 2, tolerance / 4
             )
             if max(march.below, march.above) <= tolerance / 1000:
                 return march, follow(self._equation, self._start, march, cells)
@@ -214,23 +219,14 @@ def _closure(equation: Equation, start: float, time: float) -> Start:
 def _begin(equation: Equation, start: float, first: float) -> Start:
     """A time at which the law is normal as nearly as matters, and that law.
 
-    There its skewness is below ``_SKEWED``, the drift has changed it little, and it is at most
-    ``1/_EARLIER`` of the first time asked for, over which the noise covers what is left of it.
+    It is at most ``1/_EARLIER`` of the first time asked for, over which the noise covers what is
+    left of the difference to a normal law.
     """
     time = first / _EARLIER
-    certain = math.isfinite(start)
-    while True:
-        if not certain:
-            entry = equation.entry(time)
-            law = Start(time, entry.mean, math.sqrt(entry.variance))
-        elif _early(equation, Start(time, start, equation.noise * math.sqrt(time)), certain):
-            law = _closure(equation, start, time)
-        else:
-            time /= 4
-            continue
-        if _early(equation, law, certain):
-            break
+    law = _normal(equation, start, time)
+    while law is None:
         time /= 4
+        law = _normal(equation, start, time)
     if not law.sd > _RESOLVED * abs(law.mean):
         raise InputError(
             f"at t = {time:g}, where this begins, the law around u = {law.mean:g} is narrower than"
@@ -239,8 +235,40 @@ def _begin(equation: Equation, start: float, first: float) -> Start:
     return law
 
 
-def _early(equation: Equation, law: Start, certain: bool) -> bool:
-    """Whether the drift has done little to a law since time 0, its entrance set aside."""
+def _normal(equation: Equation, start: float, time: float) -> Start | None:
+    """The normal law at a time, or None where the drift has already bent it."""
+    if math.isinf(start):
+        return _entered(equation, time)
+    free = Start(time, start, equation.noise * math.sqrt(time))
+    if not _certain(equation, free):
+        return None
+    law = _closure(equation, start, time)
+    return law if _certain(equation, law) else None
+
+
+def _certain(equation: Equation, law: Start) -> bool:
+    """Whether the drift has changed a law little since it was a point."""
     at = _moments(equation, law.mean, law.sd)
     bent = max(abs(at.second), abs(at.third)) * law.time
-    return bent <= _SKEWED and (not certain or abs(at.first) * law.time <= _TURNED)
+    return bent <= _BENT and abs(at.first) * law.time <= _TURNED
+
+
+def _entered(equation: Equation, time: float) -> Start | None:
+    """The law after an entrance, where it is nearly normal and obeys its own equation.
+
+    Per unit of ``log t`` its mean has to move by the mean drift, and its variance to grow by what
+    drift and noise make.
+    """
+    apart = 0.01
+    entry = equation.entry(time)
+    before, after = equation.entry(time * math.exp(-apart)), equation.entry(time * math.exp(apart))
+    if min(entry.variance, before.variance) <= 0:
+        return None
+    law = Start(time, entry.mean, math.sqrt(entry.variance))
+    at = _moments(equation, law.mean, law.sd)
+    bent = max(abs(at.second), abs(at.third)) * time
+    moved = (after.mean - before.mean) / (2 * apart) - at.mean * time
+    grown = (after.variance - before.variance) / (2 * apart)
+    grown -= (equation.noise**2 + 2 * at.first * entry.variance) * time
+    off = max(bent, abs(moved) / law.sd, abs(grown) / entry.variance)
+    return law if off <= _BENT_AT_ENTRANCE else None

@@ -220,16 +220,12 @@ def rates(
     drift = equation.drift(ends.low + (ends.high - ends.low) * place)
     along = time * drift - (ends.low_rate + (ends.high_rate - ends.low_rate) * place)
     diffusion = time * equation.noise**2 / 2
-    peclet = along * width / diffusion
-    peclet[-1] /= 2  # the end is half a cell from the last node
-    size = np.minimum(np.abs(peclet), 700.0)
-    against = np.ones_like(size)
-    np.divide(size, np.expm1(size), out=against, where=size > 0)
-    along_it = against + np.abs(peclet)
-    ahead = peclet > 0
+    half = along * (width / (2 * diffusion))  # half the cell's Peclet number, v h/D
+    half[-1] /= 2  # the end is half a cell from the last node
+    both = np.ones(cells)
+    np.divide(half, np.tanh(half), out=both, where=half != 0)
     scale = diffusion / width**2
-    up = scale * np.where(ahead, along_it, against)
-    down = scale * np.where(ahead, against, along_it)
+    up, down = scale * (both + half), scale * (both - half)
     return up[:-1], down[:-1], 2 * float(up[-1]) if absorbing else 0.0
 
 
@@ -247,7 +243,9 @@ def step(equation: Equation, motion: Motion, p: Array) -> tuple[Array, Array]:
         diagonal[1:] += scale * down
         diagonal[-1] += scale * out
         known = p + motion.length * _combined(weights, slopes)
-        *_, solved, _ = dgtsv(-scale * up, diagonal, -scale * down, known)
+        *_, solved, _ = dgtsv(
+            -scale * up, diagonal, -scale * down, known, overwrite_dl=1, overwrite_d=1, overwrite_du=1
+        )
         if not motion.absorbing:
             solved *= known.sum() / solved.sum()  # equal but for rounding, where rates are large
         slopes.append((solved - known) / scale)
