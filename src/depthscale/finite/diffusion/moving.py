@@ -242,7 +242,9 @@ def step(equation: Equation, motion: Motion, p: Array) -> tuple[Array, Array]:
         diagonal[:-1] += scale * up
         diagonal[1:] += scale * down
         diagonal[-1] += scale * out
-        known = p + motion.length * _combined(weights, slopes)
+        known = p.copy()
+        for weight, slope in zip(weights, slopes, strict=True):
+            known += (motion.length * weight) * slope
         *_, solved, _ = dgtsv(
             -scale * up, diagonal, -scale * down, known, overwrite_dl=1, overwrite_d=1, overwrite_du=1
         )
@@ -274,8 +276,8 @@ class March:
     steps, asked:
         The steps taken, and whether a law is asked for after each: what ``follow`` repeats.
     below, above:
-        The most that lay in the outer fiftieth of the cells at each end, after any step; 0 for an
-        absorbing end.
+        What would lie in a fiftieth of the grid at the density of each end, the most after any
+        step; 0 for an absorbing end.
     """
 
     laws: tuple[Snapshot, ...]
@@ -308,7 +310,6 @@ def explore(
     steps: list[Motion] = []
     asked: list[bool] = []
     below = above = 0.0
-    edge = max(cells // 50, 1)
     for mark in marks:
         while now < mark:
             count = math.ceil((mark - now) / length - 1e-9)
@@ -320,9 +321,9 @@ def explore(
                 now, p = target, after
                 steps.append(motion)
                 asked.append(target in asked_for)
-                below = max(below, float(p[:edge].sum()))
+                below = max(below, float(p[0]) * cells / 50)
                 if not motion.absorbing:
-                    above = max(above, float(p[-edge:].sum()))
+                    above = max(above, float(p[-1]) * cells / 50)
             change = 0.9 * (tolerance / max(off, 1e-30)) ** 0.25
             length = min(motion.length * min(max(change, 0.2), 3.0), _LONGEST)
         if asked[-1]:
