@@ -7,6 +7,7 @@ or from sampled paths, with statistical ones. Everything is asked for by the nam
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -209,6 +210,17 @@ class Grid:
         """Mean of a function given by its values on the nodes, of what has not escaped."""
         return float(self.p @ values) / self.total
 
+    def at_ends(self, values: Array) -> float:
+        """How much of the mean of a function's size comes from the outer fiftieths of the grid.
+
+        Where that is not little, the mean is one of tails that the grid does not hold.
+        """
+        if self.u.size == 1:
+            return 0.0
+        edge = -(-self.u.size // 50)
+        parts = self.p * np.abs(values)
+        return float(parts[:edge].sum() + parts[-edge:].sum()) / self.total
+
     def _faces(self) -> tuple[Array, Array, Array]:
         """Faces, the distribution there and its slope, limited so that the cubic is monotone."""
         step = self.u[1] - self.u[0]
@@ -238,12 +250,19 @@ class Grid:
         cell = np.clip(np.searchsorted(below, levels, side="left") - 1, 0, self.u.size - 1)
         width = faces[1] - faces[0]
         rise = width * slope
+        ends = below[cell], below[cell + 1], rise[cell], rise[cell + 1]
         low, high = np.zeros(levels.shape), np.ones(levels.shape)
-        for _ in range(52):
-            middle = (low + high) / 2
-            here = _monotone(middle, below[cell], below[cell + 1], rise[cell], rise[cell + 1])
-            low, high = np.where(here < levels, middle, low), np.where(here < levels, high, middle)
-        return np.where(levels <= below[-1], faces[cell] + width * (low + high) / 2, np.inf)
+        place = np.full(levels.shape, 0.5)
+        for _ in range(60):  # Newton's steps, halving where one leaves the bracket
+            excess = _monotone(place, *ends) - levels
+            low, high = np.where(excess < 0, place, low), np.where(excess < 0, high, place)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                move = np.nan_to_num(excess / _monotone_slope(place, *ends), nan=0.0)
+            if np.max(np.abs(move)) < 1e-13:
+                break
+            after = place - move
+            place = np.where((after >= low) & (after <= high), after, (low + high) / 2)
+        return np.where(levels <= below[-1], faces[cell] + width * place, np.inf)
 
     def density(self, u: Array) -> Array:
         """Probability density at ``u``: the cells' own, interpolated linearly."""
@@ -258,6 +277,13 @@ def _monotone(place: Array, low: Array, high: Array, at_low: Array, at_high: Arr
     back = 1 - place
     ends = low * (1 + 2 * place) * back**2 + high * (3 - 2 * place) * place**2
     return np.asarray(ends + place * back * (at_low * back - at_high * place))
+
+
+def _monotone_slope(place: Array, low: Array, high: Array, at_low: Array, at_high: Array) -> Array:
+    """The derivative of ``_monotone``."""
+    back = 1 - place
+    ends = 6 * place * back * (high - low)
+    return np.asarray(ends + at_low * back * (1 - 3 * place) + at_high * place * (3 * place - 2))
 
 
 @dataclass(frozen=True)
@@ -291,20 +317,37 @@ class DensityLaw(Law):
         return self._extrapolated(lambda grid, _: 1 - grid.total)
 
     def expectation(self, of: Timed) -> Estimate:
-        """``E of(u, t)``, shape (T,)."""
-        return self._extrapolated(lambda grid, t: grid.expectation(of(grid.u, t)))
+        """``E of(u, t)``, shape (T,); what the ends of the grids add counts as error."""
+
+        def at_ends(grid: Grid, t: float) -> float:
+            return grid.at_ends(of(grid.u, t))
+
+        value, error = self._extrapolated(lambda grid, t: grid.expectation(of(grid.u, t)))
+        return Estimate(value, error + self._on_fine(at_ends))
 
     def _deviation(self, of: Timed) -> Estimate:
-        def deviation(grid: Grid, t: float) -> float:
+        def square(grid: Grid, t: float) -> Array:
             values = of(grid.u, t)
-            return float(np.sqrt(grid.expectation((values - grid.expectation(values)) ** 2)))
+            return np.asarray((values - grid.expectation(values)) ** 2)
 
-        return self._extrapolated(deviation)
+        def deviation(grid: Grid, t: float) -> float:
+            return math.sqrt(grid.expectation(square(grid, t)))
+
+        def at_ends(grid: Grid, t: float) -> float:
+            sd = deviation(grid, t)
+            return grid.at_ends(square(grid, t)) / (2 * sd) if sd > 0 else 0.0
+
+        value, error = self._extrapolated(deviation)
+        return Estimate(value, error + self._on_fine(at_ends))
+
+    def _on_fine(self, of: Callable[[Grid, float], float]) -> Array:
+        return np.array([of(g, float(t)) for g, t in zip(self.fine, self.times, strict=True)])
 
     def _extrapolated(self, of: Callable[[Grid, float], float]) -> Estimate:
-        fine = np.array([of(g, float(t)) for g, t in zip(self.fine, self.times, strict=True)])
+        fine = self._on_fine(of)
         coarse = np.array([of(g, float(t)) for g, t in zip(self.coarse, self.times, strict=True)])
-        return Estimate((4 * fine - coarse) / 3, np.abs(fine - coarse) / 3)
+        apart = np.subtract(fine, coarse, out=np.zeros_like(fine), where=fine != coarse)
+        return Estimate(fine + apart / 3, np.abs(apart) / 3)
 
     def _quantiles(self, levels: Array) -> tuple[Array, Array]:
         fine = np.array([grid.quantiles(levels) for grid in self.fine])
