@@ -305,8 +305,10 @@ def linear_moments(v0: ArrayLike, time: float) -> tuple[Array, Array]:
     their mean times ``e^(2t)`` and its difference to it times ``e^-t`` (derived here).
     """
     start = checked_matrix(v0)
-    pairs = np.einsum("ab,cd->abcd", start, start)
-    mean = (pairs + pairs.transpose(0, 2, 1, 3) + pairs.transpose(0, 3, 1, 2)) / 3
+    pairs, *others = (
+        np.einsum(f"{pairing}->abcd", start, start) for pairing in ("ab,cd", "ac,bd", "ad,bc")
+    )
+    mean = (pairs + others[0] + others[1]) / 3
     return start, mean * math.exp(2 * time) + (pairs - mean) * math.exp(-time)
 
 

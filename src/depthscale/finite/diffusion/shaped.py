@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -163,13 +164,13 @@ class ShapedReLU(Equation, CovarianceLimit):
 
     def drift_of(self, v: Array) -> Array:
         """``b^ab = nu(rho^ab) sqrt(V^aa V^bb)`` of matrices ``V[a, b, ...]``."""
+        drift = np.zeros_like(v)
         size = np.sqrt(np.einsum("aa...->a...", v))
-        scale = size[:, None] * size[None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rho = np.where(scale > 0, v / scale, 1.0)
-        angle = np.arccos(np.clip(rho, -1.0, 1.0))
-        drift = np.asarray(self.bending / (2 * math.pi) * scale * bend(angle))
-        np.einsum("aa...->a...", drift)[...] = 0.0
+        for a, b in combinations(range(len(v)), 2):
+            scale = size[a] * size[b]
+            rho = np.divide(v[a, b], scale, out=np.ones_like(scale), where=scale > 0)
+            angle = np.arccos(np.clip(rho, -1.0, 1.0))
+            drift[a, b] = drift[b, a] = self.bending / (2 * math.pi) * scale * bend(angle)
         return drift
 
     def flow(self, v: Array, time: float) -> Array:
@@ -226,6 +227,21 @@ class ShapedReLU(Equation, CovarianceLimit):
         rho0, eps0:
             The start, one of the two; ``rho0 = -1`` is allowed, equal signals (1) stay equal.
         """
+        return self._wide(times, rho0, eps0)[0]
+
+    def fluctuation(
+        self, times: ArrayLike, rho0: float | None = None, eps0: float | None = None
+    ) -> Array:
+        """``sqrt(n/d)`` times the standard deviation of the correlation of networks with d << n.
+
+        ``v' = 2 nu'(rho) v + (1 - rho^2)^2`` along ``mean_field``, ``nu' = -(Dc^2/2 pi) theta``
+        (small noise; derived here). Parameters as there.
+        """
+        return self._wide(times, rho0, eps0)[1]
+
+    def _wide(
+        self, times: ArrayLike, rho0: float | None, eps0: float | None
+    ) -> tuple[Alignment, Array]:
         from scipy.integrate import solve_ivp
 
         t = checked_times(times)
@@ -235,18 +251,21 @@ class ShapedReLU(Equation, CovarianceLimit):
         if not 0 <= eps <= 2:
             raise InputError(f"the start has 1 - rho = {eps}: expected a value in [0, 2]")
         if eps == 0:
-            return Alignment(np.ones(t.size), np.zeros(t.size))
+            return Alignment(np.ones(t.size), np.zeros(t.size)), np.zeros(t.size)
 
-        def rate(_: float, log_eps: Array) -> Array:
-            here = np.exp(log_eps)
-            angle = 2 * np.arcsin(np.sqrt(np.minimum(here / 2, 1.0)))
-            return np.asarray(-self.bending / (2 * math.pi) * bend(angle) / here)
+        def rate(_: float, state: Array) -> Array:
+            here = min(math.exp(state[0]), 2.0)
+            angle = 2 * math.asin(math.sqrt(here / 2))
+            front = self.bending / (2 * math.pi)
+            fall = -front * float(bend(np.array(angle))) / here
+            direct = (here * (2 - here)) ** 2
+            return np.array([fall, direct - 2 * front * angle * state[1]])
 
         path = solve_ivp(
-            rate, (0.0, float(t[-1])), [math.log(eps)], "DOP853", t, rtol=1e-12, atol=1e-13
+            rate, (0.0, float(t[-1])), [math.log(eps), 0.0], "DOP853", t, rtol=1e-12, atol=1e-13
         )
         found = np.exp(path.y[0])
-        return Alignment(1 - found, found)
+        return Alignment(1 - found, found), np.sqrt(path.y[1])
 
     def layer(self, rate: float) -> MeanField:
         """A layer of the network itself: slopes ``1 + c/sqrt(rate)``, weights that keep lengths.
