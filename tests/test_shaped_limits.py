@@ -60,7 +60,7 @@ def test_only_the_difference_of_the_slopes_matters():
 
 @pytest.mark.parametrize("bad", [(math.nan, 0), (0, math.inf), ("1", 0), (1e7, 0)])
 def test_slopes_have_to_be_numbers(bad):
-    with pytest.raises(InputError, match="c_(plus|minus)"):
+    with pytest.raises(InputError, match=r"c_(plus|minus)"):
         ShapedReLU(*bad)
 
 
