@@ -224,6 +224,11 @@ def _begin(equation: Equation, start: float, first: float) -> Start:
     law = _normal(equation, start, time)
     while law is None:
         time /= 4
+        if time < 1e-60 * first:
+            raise InputError(
+                f"start is {start:g}, where the drift is no number or too steep to begin with;"
+                " expected one that is smooth there"
+            )
         law = _normal(equation, start, time)
     if not law.sd > _RESOLVED * abs(law.mean):
         raise InputError(

@@ -23,12 +23,13 @@ solve.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from depthscale.answers import InputError
 from depthscale.finite.diffusion.equation import Equation
 from depthscale.finite.diffusion.law import Grid
 from depthscale.theory.gaussian import Array
@@ -51,8 +52,12 @@ _APART = 0.01
 _AHEAD = 0.7
 """How long, in ``log t``, an end is at the place of explosion before the law comes near."""
 
+_FARTHEST = 1e15
+"""A distance of the ends from the centre that is called infinity."""
+
 _LONGEST = 1.0
-"""The longest step in ``log t``."""
+_SHORTEST = 1e-9
+"""The longest step in ``log t``, and one that is not gone below."""
 
 
 class Start(NamedTuple):
@@ -99,30 +104,60 @@ class Frame:
     def __init__(
         self, equation: Equation, start: Start, last: float, below: float, above: float
     ) -> None:
+        self._equation, self._below, self._above = equation, below, above
+        self._top, self._origin = equation.explodes_at, start.mean
+        self._exact = 1e-4 * start.sd
+        begin, end = math.log(start.time), math.log(last)
+        state = np.array([0.0, math.log(below * start.sd), math.log(above * start.sd)])
+        self._free_span, self._free_path, came = self._path(self._free, (begin, end), state)
+        self.absorbs_from = math.inf
+        if came:
+            self.absorbs_from = max(begin, self._free_span[1] - _AHEAD)
+            state = self._free_path(self.absorbs_from)[:2]
+            self._held_span, self._held_path, _ = self._path(
+                self._held, (self.absorbs_from, end), state
+            )
+
+    def _path(
+        self, rate: Callable[[float, Array], Array], span: tuple[float, float], state: Array
+    ) -> tuple[tuple[float, float], Callable[[float], Array], bool]:
+        """The times spanned, the state at any of them, and whether the upper end came to the top.
+
+        Raises
+        ------
+        InputError
+            An end that runs to infinity, or a drift that is no number.
+        """
         from scipy.integrate import solve_ivp
 
-        self._equation, self._below, self._above = equation, below, above
-        self._top = equation.explodes_at
-        begin, end = math.log(start.time), math.log(last)
-        self._origin = start.mean
-        state = [0.0, math.log(below * start.sd), math.log(above * start.sd)]
+        def comes(log_time: float, state: Array) -> float:
+            high = self._origin + state[0] + math.exp(min(state[-1], 700.0))
+            return float(high - self._top) if state.size == 3 and math.isfinite(self._top) else -1.0
 
-        def reaches(log_time: float, state: Array) -> float:
-            return float(self._origin + state[0] + math.exp(min(state[2], 700.0)) - self._top)
+        comes.terminal = True  # type: ignore[attr-defined]
+        if comes(span[0], state) >= 0:
+            return span, lambda _: state, True
+        path = solve_ivp(
+            rate,
+            span,
+            state,
+            method="LSODA",
+            dense_output=True,
+            events=comes,
+            rtol=1e-8,
+            atol=np.array([self._exact, 1e-6, 1e-6])[: state.size],
+        )
+        if path.status == -1:
+            raise self._lost(float(path.t[-1]))
+        return (span[0], float(path.t[-1])), path.sol, path.status == 1
 
-        reaches.terminal = True  # type: ignore[attr-defined]
-        how = {"method": "LSODA", "dense_output": True, "rtol": 1e-8}
-        exact = np.array([1e-4 * start.sd, 1e-6, 1e-6])
-        events = [reaches] if math.isfinite(self._top) else None
-        free = solve_ivp(self._free, (begin, end), state, events=events, atol=exact, **how)
-        self._free_span, self._free_path = (begin, float(free.t[-1])), free.sol
-        self.absorbs_from = math.inf
-        if free.status == 1:
-            self.absorbs_from = max(begin, float(free.t[-1]) - _AHEAD)
-            self._held_span = (self.absorbs_from, end)
-            state = free.sol(self.absorbs_from)[:2]
-            held = solve_ivp(self._held, self._held_span, state, atol=exact[:2], **how)
-            self._held_path = held.sol
+    @staticmethod
+    def _lost(log_time: float) -> InputError:
+        return InputError(
+            f"at t = {math.exp(log_time):.3g} the law reaches infinity, or its drift is no number:"
+            " expected a drift that is finite everywhere, and where infinity is reached an equation"
+            " that says so (explodes_at)"
+        )
 
     def _slow(self, centre: float) -> float:
         """Keeps the centre from passing the place of explosion."""
@@ -131,7 +166,10 @@ class Frame:
     def _rates(self, log_time: float, centre: float, gaps: Array) -> tuple[float, Array]:
         """Of the centre and of the two ends ``centre + gaps``, per unit of ``log t``."""
         time, noise = math.exp(log_time), self._equation.noise
-        drift = self._equation.drift(np.append(centre, centre + gaps))
+        with np.errstate(over="ignore"):
+            drift = self._equation.drift(np.append(centre, centre + gaps))
+        if not np.all(np.abs(drift) < math.inf) or np.abs(gaps).max() > _FARTHEST:
+            raise self._lost(log_time)
         reach = np.array([self._below, self._above])[: gaps.size]
         spread = noise**2 * reach**2 / (2 * gaps)
         return time * float(drift[0]) * self._slow(centre), time * (drift[1:] + spread)
@@ -358,6 +396,11 @@ def explore(
             motion = Motion.of(frame, now, target)
             after, error = step(equation, motion, p)
             off = float(np.abs(np.cumsum(error)).max())
+            if math.isnan(off) or motion.length < _SHORTEST:
+                raise InputError(
+                    f"at t = {math.exp(now):.6g} no step is short enough: the drift is too steep"
+                    " where the law is, or no number; expected a smooth one"
+                )
             if off <= tolerance:
                 now, p = target, after
                 steps.append(motion)
