@@ -179,7 +179,7 @@ waves = st.lists(
 )
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(waves, st.floats(-1, 1), st.floats(0.7, 1.5))
 def test_random_drifts_agree_with_a_dense_exponential(terms, start, noise):
     """A birth-death chain on a lattice, exponentiated; extrapolated from two lattices."""
@@ -242,7 +242,7 @@ def test_any_drift_gives_positive_rates_and_keeps_the_total(
 @pytest.mark.parametrize("case", LINEAR)
 def test_probabilities_are_positive_and_sum_to_one(case):
     push, pull, noise, start, times = LINEAR[case]
-    law = density(linear(push, pull, noise), start, times, tolerance=1e-4)
+    law = density(linear(push, pull, noise), start, times, tolerance=1e-3)
     for grid in (*law.fine, *law.coarse):
         assert np.all(grid.p >= 0)
         assert grid.total == pytest.approx(1, abs=1e-12)
@@ -387,7 +387,7 @@ def test_other_refusals():
 
 
 def test_drifts_that_are_none():
-    with pytest.raises(InputError, match="reaches infinity.*explodes_at"):
+    with pytest.raises(InputError, match=r"reaches infinity.*explodes_at"):
         density(Given(lambda u: u**3), 1.0, [5.0])
     with pytest.raises(InputError, match="drift is no number"):
         density(Given(lambda u: np.nan * u), 1.0, [5.0])

@@ -279,7 +279,7 @@ def _limited(x: Array) -> Array:
     big = np.maximum(size, 1.0)
     power = np.square(np.minimum(size, 1.0) / big)
     power = np.square(np.square(power)) + 1.0
-    return np.maximum(big * np.sqrt(np.sqrt(np.sqrt(power))), size)
+    return np.asarray(np.maximum(big * np.sqrt(np.sqrt(np.sqrt(power))), size))
 
 
 def step(
