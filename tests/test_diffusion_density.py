@@ -16,11 +16,9 @@ from scipy.linalg import expm
 from depthscale.answers import InputError
 from depthscale.finite.diffusion.density import density
 from depthscale.finite.diffusion.equation import CORRELATION, IDENTITY, Equation, Reading
+from depthscale.finite.diffusion.frame import Ends, Frame, Start
 from depthscale.finite.diffusion.moving import (
-    Ends,
-    Frame,
     Motion,
-    Start,
     begin,
     explore,
     nodes,

@@ -1,9 +1,10 @@
 r"""The law of a one-dimensional limit from its Fokker-Planck equation, without noise.
 
 The equation is solved in the coordinate of constant noise on cells that move with the law (see
-``moving``), twice: on N cells and on N/2 cells of twice the width. Both err by the square of the
-width, so their difference tells the error, and extrapolation removes most of it (see
-``law.DensityLaw``). N is the number of cells that the tolerance needs.
+``moving``), twice: on N cells, and on N/2 cells of twice the width in steps of twice the length.
+Both err by the square of the width and by the fourth power of the step, so their difference tells
+the error, and extrapolation removes most of it (see ``law.DensityLaw``). N is the number of cells
+that the tolerance needs.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
 from depthscale.finite.diffusion.equation import Equation
+from depthscale.finite.diffusion.frame import Frame, Start
 from depthscale.finite.diffusion.law import DensityLaw, Grid
-from depthscale.finite.diffusion.moving import Frame, March, Snapshot, Start, explore, refine
+from depthscale.finite.diffusion.moving import March, Snapshot, explore, refine
 from depthscale.theory.gaussian import Array
 from depthscale.theory.records import as_number, as_numbers
 
