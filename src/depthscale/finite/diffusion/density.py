@@ -29,6 +29,9 @@ _REACH = 8.0
 _WIDER = 1.3
 """How much more of them is tried when something has come to the ends."""
 
+_WIDEST = 100.0
+"""From here on a grid that still does not hold the tails is taken as it is."""
+
 _EARLIER = 64
 """The march begins at least this many times before the first time asked for."""
 
@@ -149,7 +152,8 @@ class _Wide:
         while True:
             frame = Frame(self._equation, self._start, self._last, self._below, self._above)
             march = explore(self._equation, frame, self._start, times, cells // 2, tolerance)
-            if max(march.below, march.above) <= tolerance / 1000:
+            held = max(march.below, march.above) <= tolerance / 1000
+            if held or max(self._below, self._above) > _WIDEST:
                 return march, refine(self._equation, self._start, march)
             self._below *= _WIDER if march.below > tolerance / 1000 else 1.0
             self._above *= _WIDER if march.above > tolerance / 1000 else 1.0
