@@ -99,8 +99,8 @@ def shape(
     task = _checked(activation, depth, width, target, quantile, eps0)
     chosen = _method(task, method)
     family = _family(task, chosen, lowest_slope)
-    if width is None and task.target == task.start and chosen in ("slope", "residual"):
-        amount = 0.0
+    if width is None and task.target == task.start:
+        amount = _linear(task, chosen)
     else:
         amount = _mean_field(task, chosen, family)
     layer, step = family.layer(amount), family.step(amount)
@@ -149,22 +149,34 @@ def _mean_field(task: _Task, method: str, family: Family) -> float:
     return found.amount
 
 
+def _linear(task: _Task, method: str) -> float:
+    """The amount that keeps every correlation: none."""
+    if method in ("tat", "dks"):
+        raise InputError(
+            f"target {task.target:.6g} is the correlation of the inputs, which only a linear network"
+            f" keeps; no transform of {task.base.name} is linear: give another target"
+        )
+    return 0.0
+
+
 def _unreachable(task: _Task, method: str, farthest: float) -> str:
     """What is reached, and what to do."""
     if farthest == task.start:
-        reached = f"keeps the correlation at {task.start:.6g}"
-    else:
-        reached = f"reaches correlations from {task.start:.6g} to {farthest:.6g}"
+        return (
+            f"no transform of {task.base.name} meets the conditions of method={method!r}; use a"
+            " smooth activation, or method='residual'"
+        )
+    reached = f"reaches correlations from {task.start:.6g} to {farthest:.6g}"
     up = task.target > task.start
     advice = {
-        "slope": "give more layers or lowest_slope=-1" if up else "use a smooth activation (dks)",
+        "slope": "give more layers, or a lower lowest_slope (at least -1)" if up else "use a smooth activation (dks)",
         "tat": "give more layers" if up else "use method='dks', which lets correlations fall",
         "dks": "use method='tat', or eps0 below 1" if up else "give more layers",
         "residual": "give more layers, or another activation",
     }[method]
     where = f"depth {task.depth}" + ("" if task.width is None else f" and width {task.width}")
     return (
-        f"target {task.target:.6g} is out of reach: {task.base.name} shaped by method={method!r}"
+        f"target {task.target!r} is out of reach: {task.base.name} shaped by method={method!r}"
         f" at {where} {reached}; {advice}"
     )
 
