@@ -189,7 +189,7 @@ def _kinds(shaped: Shaped, of: Of) -> tuple[frozenset[str], tuple[type[nn.Module
 
 def _kept(model: nn.Module, leave: Iterable[str]) -> set[str]:
     patterns = [leave] if isinstance(leave, str) else [*leave]
-    paths = clean_modules(model)
+    paths = [path for path, _ in model.named_modules(remove_duplicate=False)]
     kept = set()
     for pattern in patterns:
         found = [path for path in paths if fnmatch.fnmatchcase(path, pattern)]

@@ -126,6 +126,7 @@ def shape(
 
 def _mean_field(task: _Task, method: str, family: Family) -> float:
     """The amount at infinite width."""
+    _check_direction(task, method)
     goal = 1 - task.target
 
     def eps(amount: float) -> float | None:
@@ -167,17 +168,14 @@ def _unreachable(task: _Task, method: str, farthest: float) -> str:
             " smooth activation, or method='residual'"
         )
     reached = f"reaches correlations from {task.start:.6g} to {farthest:.6g}"
-    up = task.target > task.start
-    advice = {
-        "slope": "give more layers, or a lower lowest_slope (at least -1)" if up else "use a smooth activation (dks)",
-        "tat": "give more layers" if up else "use method='dks', which lets correlations fall",
-        "dks": "use method='tat', or eps0 below 1" if up else "give more layers",
-        "residual": "give more layers, or another activation",
-    }[method]
+    other = {
+        "slope": ", or a lower lowest_slope (at least -1)",
+        "residual": ", or another activation",
+    }.get(method, "")
     where = f"depth {task.depth}" + ("" if task.width is None else f" and width {task.width}")
     return (
         f"target {task.target!r} is out of reach: {task.base.name} shaped by method={method!r}"
-        f" at {where} {reached}; {advice}"
+        f" at {where} {reached}; give more layers{other}"
     )
 
 
@@ -274,6 +272,22 @@ def _method(task: _Task, method: str | None) -> str:
             " 'residual', or a smooth activation"
         )
     return method
+
+
+def _check_direction(task: _Task, method: str) -> None:
+    """``InputError`` where the method moves correlations the other way, whatever its amount."""
+    falls = task.target < task.start
+    if method in ("slope", "tat") and falls:
+        raise InputError(
+            f"target {task.target!r} is out of reach: method={method!r} only lets correlations rise"
+            f" from the {task.start:.6g} of the inputs; use method='dks' with a smooth activation"
+        )
+    if method == "dks" and not min(0.0, task.start) < task.target < max(0.0, task.start):
+        raise InputError(
+            f"target {task.target!r} is out of reach: method='dks' moves correlations from the"
+            f" {task.start:.6g} of the inputs towards 0, and keeps those of 0; use method='tat', or"
+            " another eps0"
+        )
 
 
 def _kinked(base: Activation) -> bool:
