@@ -1,0 +1,1 @@
+"""Stochastic differential limits of wide deep networks, and what solves them."""

@@ -1,0 +1,408 @@
+r"""The law of a network's signal at given times: means, quantiles, distribution, with their errors.
+
+A ``Law`` answers the same questions whether it came from a density on grids, with numerical errors,
+or from sampled paths, with statistical ones. Everything is asked for by the name of a reading (see
+``equation``); nothing asked for is computed before.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from depthscale.answers import InputError
+from depthscale.finite.diffusion.equation import Reading, Timed
+from depthscale.theory.gaussian import Array
+from depthscale.theory.records import as_numbers
+
+if TYPE_CHECKING:
+    import xarray
+
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""The quantiles that are given when none are asked for."""
+
+
+class Estimate(NamedTuple):
+    """A value and its error: one standard error of samples, or the estimated error of a grid."""
+
+    value: Array
+    error: Array
+
+
+class Law(ABC):
+    """The distribution of the signal at every one of ``times``.
+
+    Attributes
+    ----------
+    times:
+        Shape (T,): the unit is that of the equation (``t = l/n``), or layers for a chain.
+    readings:
+        What can be read off, by name; the first one is the default.
+    solver:
+        What computed it and how, in a few words.
+    """
+
+    times: Array
+    readings: Mapping[str, Reading]
+    solver: str
+
+    @property
+    def escaped(self) -> Estimate:
+        """Probability that the signal has exploded by each time, shape (T,); 0 for most laws.
+
+        Quantiles count what has exploded as ``u = +inf``; means and deviations are those of the
+        networks that have not.
+        """
+        return Estimate(np.zeros(self.times.size), np.zeros(self.times.size))
+
+    @abstractmethod
+    def expectation(self, of: Timed) -> Estimate:
+        """``E of(u, t)``, shape (T,)."""
+
+    @abstractmethod
+    def _deviation(self, of: Timed) -> Estimate:
+        """Standard deviation of ``of(u, t)``, shape (T,)."""
+
+    @abstractmethod
+    def _quantiles(self, levels: Array) -> tuple[Array, Array]:
+        """Two arrays (T, levels) of quantiles of ``u``: the best, and one that tells its error."""
+
+    @abstractmethod
+    def _below(self, index: int, u: Array) -> Estimate:
+        """``P(coordinate <= u)`` at one time, of the shape of ``u``."""
+
+    @abstractmethod
+    def _density(self, index: int, u: Array) -> Array:
+        """Probability density of the coordinate at one time."""
+
+    def reading(self, name: str | None = None) -> Reading:
+        """A reading by its name, or the first one; ``InputError`` with the names that exist."""
+        if name is None:
+            return next(iter(self.readings.values()))
+        if name not in self.readings:
+            names = ", ".join(self.readings)
+            raise InputError(f"reading {name!r} is unknown; expected one of {names}")
+        return self.readings[name]
+
+    def mean(self, reading: str | None = None) -> Estimate:
+        """Mean of a reading, shape (T,)."""
+        return self.expectation(self.reading(reading).of)
+
+    def sd(self, reading: str | None = None) -> Estimate:
+        """Standard deviation of a reading, shape (T,)."""
+        return self._deviation(self.reading(reading).of)
+
+    def quantiles(self, levels: ArrayLike = LEVELS, reading: str | None = None) -> Estimate:
+        """Quantiles of a reading, shape (T, levels).
+
+        Raises
+        ------
+        InputError
+            Levels outside (0, 1).
+        """
+        asked = as_numbers("levels", levels).ravel()
+        if not np.all((asked > 0) & (asked < 1)):
+            raise InputError(f"levels are {levels!r}; expected probabilities inside (0, 1)")
+        how = self.reading(reading)
+        best, other = self._quantiles(asked if how.increasing else 1 - asked)
+        pairs = list(zip(best, other, self.times, strict=True))
+        values = np.array([how.of(u, t) for u, _, t in pairs])
+        others = np.array([how.of(v, t) for _, v, t in pairs])
+        with np.errstate(invalid="ignore"):
+            return Estimate(values, np.where(values == others, 0.0, np.abs(values - others)))
+
+    def cdf(self, x: ArrayLike, reading: str | None = None) -> Estimate:
+        """``P(reading <= x)`` for every time and every ``x``, shape (T, x)."""
+        how, points = self.reading(reading), as_numbers("x", x).ravel()
+        rows = []
+        for index, t in enumerate(self.times):
+            value, error = self._below(index, how.inverse(points, float(t)))
+            rows.append((value if how.increasing else 1 - value, error))
+        return Estimate(np.array([v for v, _ in rows]), np.array([e for _, e in rows]))
+
+    def pdf(self, x: ArrayLike, reading: str | None = None) -> Array:
+        """Probability density of a reading at every time and ``x``, shape (T, x)."""
+        how, points = self.reading(reading), as_numbers("x", x).ravel()
+        rows = []
+        for index, t in enumerate(self.times):
+            u = how.inverse(points, float(t))
+            inside = np.isfinite(u)
+            row = np.zeros(points.size)
+            slope = np.abs(how.slope(u[inside], float(t)))
+            row[inside] = self._density(index, u[inside]) / slope
+            rows.append(row)
+        return np.array(rows)
+
+    def distance(self, samples: ArrayLike, index: int, reading: str | None = None) -> float:
+        """Kolmogorov-Smirnov distance of samples of a reading to this law at one time.
+
+        Samples of the law itself are nearer than ``1.358/sqrt(N)`` with probability 95 %.
+        """
+        x = np.sort(as_numbers("samples", samples).ravel())
+        how = self.reading(reading)
+        value, _ = self._below(index, how.inverse(x, float(self.times[index])))
+        below = value if how.increasing else 1 - value
+        steps = np.arange(x.size + 1) / x.size
+        return float(max(np.max(steps[1:] - below), np.max(below - steps[:-1])))
+
+    def to_dict(self, reading: str, levels: Sequence[float] = LEVELS) -> dict[str, Any]:
+        """Mean, deviation and quantiles of a reading as plain lists, with their errors."""
+        mean, sd = self.mean(reading), self.sd(reading)
+        quantiles = self.quantiles(levels, reading)
+        return {
+            "times": self.times.tolist(),
+            "mean": mean.value.tolist(),
+            "mean_error": mean.error.tolist(),
+            "sd": sd.value.tolist(),
+            "sd_error": sd.error.tolist(),
+            "levels": [float(p) for p in levels],
+            "quantiles": quantiles.value.tolist(),
+            "quantile_errors": quantiles.error.tolist(),
+        }
+
+    def to_xarray(self, levels: Sequence[float] = LEVELS) -> xarray.Dataset:
+        """Every reading with dimensions ``time`` and ``level``, and the escaped probability."""
+        import xarray
+
+        variables: dict[str, Any] = {"escaped": ("time", self.escaped.value)}
+        for name, how in self.readings.items():
+            label = {"long_name": how.text, "units": "1"}
+            mean, sd, marks = self.mean(name), self.sd(name), self.quantiles(levels, name)
+            variables[f"{name}_mean"] = ("time", mean.value, label)
+            variables[f"{name}_mean_error"] = ("time", mean.error, label)
+            variables[f"{name}_sd"] = ("time", sd.value, label)
+            variables[f"{name}_quantiles"] = (("time", "level"), marks.value, label)
+            variables[f"{name}_quantile_errors"] = (("time", "level"), marks.error, label)
+        return xarray.Dataset(
+            variables,
+            coords={"time": self.times, "level": list(levels)},
+            attrs={"solver": self.solver},
+        )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Probabilities of the cells around evenly spaced nodes; a single node is a certain value.
+
+    Attributes
+    ----------
+    u:
+        Nodes, shape (N,), increasing.
+    p:
+        Probability of each cell, shape (N,); they sum to 1 less what has escaped.
+    """
+
+    u: Array
+    p: Array
+
+    @property
+    def total(self) -> float:
+        """What has not escaped."""
+        return float(self.p.sum())
+
+    def expectation(self, values: Array) -> float:
+        """Mean of a function given by its values on the nodes, of what has not escaped."""
+        return float(self.p @ values) / self.total
+
+    def _faces(self) -> tuple[Array, Array, Array]:
+        """Faces, the distribution there and its slope, limited so that the cubic is monotone."""
+        step = self.u[1] - self.u[0]
+        faces = np.append(self.u - step / 2, self.u[-1] + step / 2)
+        below = np.append(0.0, np.cumsum(self.p))
+        padded = np.pad(self.p, 2)
+        inner = 7 * (padded[1:-2] + padded[2:-1]) - (padded[:-3] + padded[3:])
+        least = 3 * np.minimum(padded[1:-2], padded[2:-1])
+        return faces, below, np.clip(inner / 12, 0.0, least) / step
+
+    def below(self, u: Array) -> Array:
+        """``P(coordinate <= u)``."""
+        if self.u.size == 1:
+            return np.where(u >= self.u[0], self.total, 0.0)
+        faces, below, slope = self._faces()
+        cell = np.clip(np.searchsorted(faces, u, side="right") - 1, 0, self.u.size - 1)
+        width = faces[1] - faces[0]
+        place = np.clip((u - faces[cell]) / width, 0.0, 1.0)
+        rise = width * slope
+        return _monotone(place, below[cell], below[cell + 1], rise[cell], rise[cell + 1])
+
+    def quantiles(self, levels: Array) -> Array:
+        """The ``u`` below which the probability is ``levels``; ``inf`` beyond what is left."""
+        if self.u.size == 1:
+            return np.where(levels <= self.total, self.u[0], np.inf)
+        faces, below, slope = self._faces()
+        cell = np.clip(np.searchsorted(below, levels, side="left") - 1, 0, self.u.size - 1)
+        width = faces[1] - faces[0]
+        rise = width * slope
+        ends = below[cell], below[cell + 1], rise[cell], rise[cell + 1]
+        low, high = np.zeros(levels.shape), np.ones(levels.shape)
+        place = np.full(levels.shape, 0.5)
+        for _ in range(60):  # Newton's steps, halving where one leaves the bracket
+            excess = _monotone(place, *ends) - levels
+            low, high = np.where(excess < 0, place, low), np.where(excess < 0, high, place)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                move = np.nan_to_num(excess / _monotone_slope(place, *ends), nan=0.0)
+            if np.max(np.abs(move)) < 1e-13:
+                break
+            after = place - move
+            place = np.where((after >= low) & (after <= high), after, (low + high) / 2)
+        return np.where(levels <= below[-1], faces[cell] + width * place, np.inf)
+
+    def density(self, u: Array) -> Array:
+        """Probability density at ``u``: the cells' own, interpolated linearly."""
+        if self.u.size == 1:
+            return np.where(u == self.u[0], np.inf, 0.0)
+        step = self.u[1] - self.u[0]
+        return np.asarray(np.interp(u, self.u, self.p / step, left=0.0, right=0.0))
+
+
+def _monotone(place: Array, low: Array, high: Array, at_low: Array, at_high: Array) -> Array:
+    """Hermite's cubic on [0, 1] through two values with two slopes."""
+    back = 1 - place
+    ends = low * (1 + 2 * place) * back**2 + high * (3 - 2 * place) * place**2
+    return np.asarray(ends + place * back * (at_low * back - at_high * place))
+
+
+def _monotone_slope(place: Array, low: Array, high: Array, at_low: Array, at_high: Array) -> Array:
+    """The derivative of ``_monotone``."""
+    back = 1 - place
+    ends = 6 * place * back * (high - low)
+    return np.asarray(ends + at_low * back * (1 - 3 * place) + at_high * place * (3 * place - 2))
+
+
+@dataclass(frozen=True)
+class DensityLaw(Law):
+    """A law on grids, without noise: one grid a time, and one with cells of twice the width.
+
+    What is asked for is computed on both and extrapolated, ``(4 fine - coarse)/3``, since the
+    error of both is proportional to the square of the cell; the difference of the extrapolated
+    value to the fine one is given as the error, which is on the safe side.
+
+    Attributes
+    ----------
+    fine, coarse:
+        Shape (T,).
+    explodes:
+        Whether what is missing on the grids has exploded.
+    """
+
+    times: Array
+    readings: Mapping[str, Reading]
+    fine: tuple[Grid, ...]
+    coarse: tuple[Grid, ...]
+    solver: str
+    explodes: bool = False
+
+    @property
+    def escaped(self) -> Estimate:
+        """What is missing on the grids."""
+        if not self.explodes:
+            return super().escaped
+        return self._extrapolated(lambda grid, _: 1 - grid.total)
+
+    def expectation(self, of: Timed) -> Estimate:
+        """``E of(u, t)``, shape (T,)."""
+        return self._extrapolated(lambda grid, t: grid.expectation(of(grid.u, t)))
+
+    def _deviation(self, of: Timed) -> Estimate:
+        def deviation(grid: Grid, t: float) -> float:
+            values = of(grid.u, t)
+            return float(np.sqrt(grid.expectation((values - grid.expectation(values)) ** 2)))
+
+        return self._extrapolated(deviation)
+
+    def _extrapolated(self, of: Callable[[Grid, float], float]) -> Estimate:
+        fine = np.array([of(g, float(t)) for g, t in zip(self.fine, self.times, strict=True)])
+        coarse = np.array([of(g, float(t)) for g, t in zip(self.coarse, self.times, strict=True)])
+        apart = np.subtract(fine, coarse, out=np.zeros_like(fine), where=fine != coarse)
+        return Estimate(fine + apart / 3, np.abs(apart) / 3)
+
+    def _quantiles(self, levels: Array) -> tuple[Array, Array]:
+        fine = np.array([grid.quantiles(levels) for grid in self.fine])
+        coarse = np.array([grid.quantiles(levels) for grid in self.coarse])
+        both = np.isfinite(fine) & np.isfinite(coarse)
+        best = fine.copy()
+        best[both] = (4 * fine[both] - coarse[both]) / 3
+        return best, fine
+
+    def _below(self, index: int, u: Array) -> Estimate:
+        fine, coarse = self.fine[index].below(u), self.coarse[index].below(u)
+        return Estimate(np.clip((4 * fine - coarse) / 3, 0.0, 1.0), np.abs(fine - coarse) / 3)
+
+    def _density(self, index: int, u: Array) -> Array:
+        fine, coarse = self.fine[index].density(u), self.coarse[index].density(u)
+        return np.maximum((4 * fine - coarse) / 3, 0.0) if self.fine[index].u.size > 1 else fine
+
+
+@dataclass(frozen=True)
+class SampleLaw(Law):
+    """A law known from independent paths; ``u = inf`` is one that has exploded.
+
+    Attributes
+    ----------
+    u:
+        The coordinate, shape (T, paths).
+    """
+
+    times: Array
+    readings: Mapping[str, Reading]
+    u: Array
+    solver: str
+
+    @property
+    def escaped(self) -> Estimate:
+        """The share of paths that have exploded."""
+        gone = np.isposinf(self.u).mean(axis=1)
+        return Estimate(gone, np.sqrt(gone * (1 - gone) / self.u.shape[1]))
+
+    def expectation(self, of: Timed) -> Estimate:
+        """``E of(u, t)`` over the paths that have not exploded, shape (T,)."""
+        rows = [(x.mean(), x.std() / np.sqrt(x.size)) for x in self._values(of)]
+        return Estimate(np.array([m for m, _ in rows]), np.array([e for _, e in rows]))
+
+    def _deviation(self, of: Timed) -> Estimate:
+        rows = []
+        for x in self._values(of):
+            square = (x - x.mean()) ** 2
+            sd = float(np.sqrt(square.mean()))
+            rows.append((sd, square.std() / np.sqrt(x.size) / (2 * sd) if sd > 0 else 0.0))
+        return Estimate(np.array([s for s, _ in rows]), np.array([e for _, e in rows]))
+
+    def _values(self, of: Timed) -> list[Array]:
+        """The values of what has not exploded, one array a time."""
+        return [of(u[np.isfinite(u)], float(t)) for u, t in zip(self.u, self.times, strict=True)]
+
+    def _quantiles(self, levels: Array) -> tuple[Array, Array]:
+        """Order statistics, and those one standard error of the level away from the median."""
+        ordered = np.sort(self.u, axis=1)
+        count = ordered.shape[1]
+        away = levels + np.where(levels < 0.5, 1, -1) * np.sqrt(levels * (1 - levels) / count)
+
+        def at(where: Array) -> Array:
+            index = np.clip(np.ceil(where * count).astype(int) - 1, 0, count - 1)
+            return ordered[:, index]
+
+        return at(levels), at(away)
+
+    def _below(self, index: int, u: Array) -> Estimate:
+        ordered = np.sort(self.u[index])
+        value = np.searchsorted(ordered, u, side="right") / ordered.size
+        return Estimate(value, np.sqrt(value * (1 - value) / ordered.size))
+
+    def _density(self, index: int, u: Array) -> Array:
+        """A Gaussian kernel estimate with Silverman's width."""
+        x = self.u[index][np.isfinite(self.u[index])]
+        quartiles = np.quantile(x, [0.25, 0.75])
+        spread = min(float(x.std()), float(quartiles[1] - quartiles[0]) / 1.349)
+        width = 0.9 * spread * x.size**-0.2
+        if width == 0:
+            return np.where(u == x[0], np.inf, 0.0)
+        edges = np.linspace(x.min() - 4 * width, x.max() + 4 * width, 2049)
+        counts, _ = np.histogram(x, edges)
+        centres = (edges[1:] + edges[:-1]) / 2
+        kernel = np.exp(-(((u[:, None] - centres) / width) ** 2) / 2)
+        return np.asarray(kernel @ counts / (x.size * width * np.sqrt(2 * np.pi)))
