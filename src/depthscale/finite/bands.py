@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from depthscale.answers import InputError, Undefined
+from depthscale.finite.band import CorrelationBand, Referee
 from depthscale.finite.chain.covariance import covariance_paths, why_not
 from depthscale.finite.chain.density import chain_density
 from depthscale.finite.chain.paths import chain_paths
@@ -22,164 +23,12 @@ from depthscale.theory.arguments import checked_pair
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
-from depthscale.theory.records import as_number, as_numbers
-
-if TYPE_CHECKING:
-    import xarray
+from depthscale.theory.records import as_numbers
 
 ENGINES = ("chain", "chain paths", "ensemble")
 LEAST_WIDTH = 16
 """Units from which the expansion of the chain in 1/n is trusted without being asked for."""
-
-
-@dataclass(frozen=True)
-class Referee:
-    """Exact networks against a band.
-
-    Attributes
-    ----------
-    layers, distance:
-        Where, and the Kolmogorov-Smirnov distance of ``networks`` exact networks there.
-    noise:
-        The distance that as many networks of the band's own law keep below 19 times out of 20.
-    """
-
-    layers: tuple[int, ...]
-    distance: tuple[float, ...]
-    noise: float
-    networks: int
-
-    def __str__(self) -> str:
-        pairs = zip(self.layers, self.distance, strict=True)
-        found = ", ".join(f"{d:.4f} at layer {layer}" for layer, d in pairs)
-        return f"distance to {self.networks} exact networks: {found} (noise {self.noise:.4f})"
-
-
-@dataclass(frozen=True)
-class CorrelationBand:
-    """Quantiles of the correlation of a pair over random networks, layer by layer.
-
-    Attributes
-    ----------
-    layers, levels:
-        Layers 0 to L; probabilities.
-    rho, rho_error:
-        Quantiles of the correlation, shape (layers, levels), and the error of each: of the grid
-        and of the expansion in 1/n, or one standard error of samples.
-    eps, eps_error:
-        ``1 - rho`` of the same, without cancellation: ``eps[:, k]`` belongs to ``rho[:, k]`` and
-        falls along the levels.
-    widths, activation, sigma_w, sigma_b, drop, q0, eps0, start, measured:
-        What was asked for; ``measured`` as in ``correlation_band``.
-    engine, why:
-        What computed it, and why that, in a sentence.
-    law:
-        The distribution at every layer, for other questions.
-    referee:
-        The comparison with exact networks, where it was asked for.
-    """
-
-    layers: Array
-    levels: Array
-    rho: Array
-    rho_error: Array
-    eps: Array
-    eps_error: Array
-    widths: tuple[int, ...]
-    activation: str
-    sigma_w: float
-    sigma_b: float
-    drop: float
-    q0: float
-    eps0: float
-    start: str
-    measured: bool
-    engine: str
-    why: str
-    law: Law = field(repr=False)
-    referee: Referee | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        plain: dict[str, Any] = {
-            name: getattr(self, name).tolist()
-            for name in ("layers", "levels", "rho", "rho_error", "eps", "eps_error")
-        }
-        for name in _SETTINGS:
-            plain[name] = getattr(self, name)
-        plain["widths"] = list(self.widths)
-        if self.referee is not None:
-            plain["referee"] = {
-                "layers": list(self.referee.layers),
-                "distance": list(self.referee.distance),
-                "noise": self.referee.noise,
-                "networks": self.referee.networks,
-            }
-        return plain
-
-    def to_xarray(self) -> xarray.Dataset:
-        """The quantiles with dimensions ``layer`` and ``level``."""
-        import xarray
-
-        texts = {
-            "rho": "quantile of the correlation of the pair",
-            "rho_error": "its error",
-            "eps": "one minus the quantile of the correlation",
-            "eps_error": "its error",
-        }
-        variables = {
-            name: (("layer", "level"), getattr(self, name), {"long_name": text, "units": "1"})
-            for name, text in texts.items()
-        }
-        attributes = {name: getattr(self, name) for name in _SETTINGS}
-        attributes["measured"] = int(self.measured)
-        return xarray.Dataset(
-            variables,
-            coords={
-                "layer": self.layers,
-                "level": self.levels,
-                "width": ("layer", list(self.widths)),
-            },
-            attrs={**attributes, "referee": str(self.referee or "")},
-        )
-
-    def __str__(self) -> str:
-        """A table of a dozen layers at most."""
-        few = sorted({*np.linspace(0, len(self.layers) - 1, 11).round().astype(int).tolist()})
-        sizes = sorted(set(self.widths))
-        width = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-        what = "cosine of the units" if self.measured else "correlation of their covariance"
-        lines = [
-            f"{self.activation}, width {width}, depth {len(self.widths) - 1}, 1 - rho = "
-            f"{self.eps0:g} at layer 0 ({self.start}): {what}",
-            f"engine {self.engine}: {self.why}",
-            "layer  " + "".join(f"{100 * p:>10g} %" for p in self.levels),
-        ]
-        for k in few:
-            lines.append(f"{self.layers[k]:>5}  " + "".join(f"{_short(x):>12}" for x in self.eps[k]))
-        lines.append(f"largest error of a quantile: {self.rho_error.max():.1g}")
-        if self.referee is not None:
-            lines.append(str(self.referee))
-        return "\n".join(lines)
-
-
-_SETTINGS = (
-    "activation",
-    "sigma_w",
-    "sigma_b",
-    "drop",
-    "q0",
-    "eps0",
-    "start",
-    "measured",
-    "engine",
-    "why",
-)
-
-
-def _short(eps: float) -> str:
-    """A correlation, or how far it is from 1 where four digits would not show that."""
-    return f"1 - {eps:.3g}" if eps < 1e-3 else f"{1 - eps:.4f}"
+NARROW = f"some layer is narrower than {LEAST_WIDTH} units"
 
 
 def correlation_band(
@@ -264,7 +113,7 @@ def correlation_band(
     slope = CORRELATION["rho"].slope(z, 0.0)
     error = np.where(slope > 0, slope * np.nan_to_num(z_error), 0.0)
     band = CorrelationBand(
-        layers=np.arange(len(case.widths)),
+        layers=np.arange(len(case.widths), dtype=np.int64),
         levels=asked,
         rho=np.tanh(z),
         rho_error=error,
@@ -339,12 +188,12 @@ def _critical(
     phi: Any, sigma_b: float | None, drop: float, masks: str, q0: float | None
 ) -> tuple[float, float, float | None]:
     """``sigma_w, sigma_b`` and the length of the critical point that is meant."""
-    if phi.scale_free:
-        point = critical_point(phi, sigma_b=sigma_b or 0.0, drop=drop, masks=masks)
+    if phi.scale_free:  # no weight changes the correlation: this one keeps the length
+        point = critical_point(phi, sigma_b or 0.0, None, drop, "gradient", masks)
     elif (sigma_b is None) == (q0 is None):
         raise InputError(
-            f"a critical {phi.name} is one of a line: give sigma_b or the length q0, one of the two,"
-            " or give sigma_w"
+            f"a critical {phi.name} is one of a line: give sigma_b or the length q0, one of the"
+            " two, or give sigma_w"
         )
     elif sigma_b is not None:
         point = critical_point(phi, sigma_b=sigma_b, drop=drop, masks=masks)
@@ -360,7 +209,7 @@ def _choose(case: _Case, engine: str | None, measured: bool) -> tuple[str, str]:
     """The engine and the reason for it."""
     if engine is not None and engine not in ENGINES:
         raise InputError(f"engine = {engine!r}: expected one of {', '.join(ENGINES)}")
-    one, three = _not_one(case), _not_three(case, measured)
+    one, three = _not_one(case.layer), _not_three(case, measured)
     reasons = {"chain": one, "chain paths": one and three, "ensemble": ""}
     if not measured:
         reasons["ensemble"] = "networks show the cosine of their units, not their covariance"
@@ -380,7 +229,7 @@ def _choose(case: _Case, engine: str | None, measured: bool) -> tuple[str, str]:
             "lengths fluctuate little about a stable one, so the covariance of a pair is followed"
             " by its three numbers"
         )
-    reason = "some layer is narrower than 16 units" if narrow else three
+    reason = NARROW if narrow else three
     if reasons["ensemble"]:
         if not one:
             return "chain", f"the only engine that follows the covariance, although {reason}"
@@ -388,13 +237,49 @@ def _choose(case: _Case, engine: str | None, measured: bool) -> tuple[str, str]:
     return "ensemble", f"exact networks, because {reason}"
 
 
-def _not_one(case: _Case) -> str:
+def correlation_chain(
+    layers: Sequence[MeanField], widths: Sequence[int], eps0: float
+) -> Law | Undefined:
+    """The law of the measured correlation of a pair that is pinned at layer 0, layer by layer.
+
+    Parameters
+    ----------
+    layers:
+        One for each of the L hops; their weights may differ.
+    widths:
+        Units of the L + 1 layers.
+    eps0:
+        ``1 - cos`` at layer 0, in [0, 2].
+
+    Returns
+    -------
+    Law
+        Without sampling noise, of the layers before the first that is narrower than 16 units;
+        ``Undefined`` where the correlation alone is no chain.
+
+    Raises
+    ------
+    InputError
+        Widths or a start out of range.
+    """
+    names = sorted({layer.activation.name for layer in layers})
+    if len(names) > 1:
+        return Undefined(f"the hops have different activations: {', '.join(names)}")
+    if reason := next(filter(None, map(_not_one, layers)), ""):
+        return Undefined(reason)
+    narrow = [layer for layer, width in enumerate(widths) if width < LEAST_WIDTH]
+    sizes = widths[: narrow[0]] if narrow else widths
+    if len(sizes) < 2:
+        return Undefined(NARROW)
+    return chain_density(Route.of(layers[0].activation, sizes, eps0, "pinned"))
+
+
+def _not_one(layer: MeanField) -> str:
     """Why the correlation alone is no chain, or nothing."""
-    layer = case.layer
     if layer.activation.degree != 1:
         return f"{layer.activation.name} is not made of two slopes that meet at 0"
     if layer.skip:
-        return "a residual branch carries the units themselves on"
+        return "a residual branch keeps the units of the layer before"
     if layer.sigma_b > 0:
         return "with a bias the lengths matter too"
     return "dropout is not in it" if layer.drop > 0 else ""
@@ -426,7 +311,7 @@ class _Found(NamedTuple):
 def _law(case: _Case, engine: str, measured: bool, networks: int, seed: int) -> _Found:
     if engine == "ensemble":
         return _sampled(case, networks, seed)
-    if _not_one(case):
+    if _not_one(case.layer):
         return _Found(
             covariance_paths(
                 case.layer,
@@ -442,7 +327,7 @@ def _law(case: _Case, engine: str, measured: bool, networks: int, seed: int) -> 
     if engine == "chain paths":
         return _Found(chain_paths(route, paths=networks, seed=seed, measured=measured))
     law = chain_density(route, measured=measured)
-    lower = chain_density(replace(route, order=1), measured=measured)
+    lower = chain_density(replace(route, order=1), measured=measured, nodes=1.6)
     z = np.linspace(0.0, 6.0, 13)
     ratio = float(route.phi.step(z).ratio(min(case.widths)).max())
     return _Found(law, lower, ratio)

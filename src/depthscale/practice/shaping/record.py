@@ -17,7 +17,7 @@ from depthscale.theory.records import with_reasons
 if TYPE_CHECKING:
     from torch import nn
 
-    from depthscale.finite.bands import CorrelationBand
+    from depthscale.finite.band import CorrelationBand
     from depthscale.practice.shaping.apply import AppliedShape
 
 
