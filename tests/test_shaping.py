@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from depthscale.answers import InputError, Undefined
+from depthscale.finite.bands import correlation_band
 from depthscale.finite.ensemble import Ensemble, Pair
 from depthscale.practice.shaping.shape import shape
 from depthscale.practice.shaping.transform import amount_of, solve
@@ -288,6 +289,11 @@ def test_sampled_widths_hold_for_other_networks(name, method, target, eps0, quan
         spread = math.sqrt(quantile * (1 - quantile))
         assert abs(np.mean(found < target) - quantile) < 5 * spread * joint
     assert "engine ensemble" in shaped.notes[-1]
+
+
+def test_a_band_of_a_residual_network_needs_its_weights():
+    with pytest.raises(InputError, match=r"skip = 1\.0.*give one"):
+        correlation_band("relu", 32, 4, 1.0, skip=1.0)
 
 
 def test_a_quantile_may_lie_below_the_start_and_a_linear_network_beyond_the_target():
