@@ -20,6 +20,7 @@ ROOMS = {
     "universality": ("laws", "universality class and exponents of an activation"),
     "law": ("laws", "scaling laws with dropout, held against the exact map"),
     "simulate": ("simulate", "random networks of finite width, held against theory"),
+    "limit": ("limits", "the law of two signals where depth is a part of width"),
     "schedule": ("schedules", "dropout rates over depth: the best for a purpose"),
     "trial": ("trials", "train dropout schedules against each other, by seed"),
 }

@@ -1,0 +1,227 @@
+"""What ``depthscale limit`` answers: the law of a question, as one object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from depthscale.answers import InputError, Undefined
+
+if TYPE_CHECKING:
+    import argparse
+
+    import numpy as np
+    import xarray
+
+    from depthscale.commands.limit_kinds import Question
+    from depthscale.finite.diffusion.covariance import CovarianceLaw
+    from depthscale.finite.diffusion.equation import Reading
+    from depthscale.finite.diffusion.law import Law
+
+BINS = 60
+FAN = 24
+FIRST = 0.002
+"""Share of each tail that is left out where a density is drawn."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The law that answers a question; Gram matrices beside it where there are several inputs."""
+
+    law: Law
+    reading: str
+    matrices: CovarianceLaw | None = None
+
+    def rows(self, levels: Sequence[float]) -> list[dict[str, Any]]:
+        """Mean, deviation and quantiles at every time, with their errors."""
+        mean, sd = self.law.mean(self.reading), self.law.sd(self.reading)
+        marks, gone = self.law.quantiles(levels, self.reading), self.law.escaped.value
+        names = [f"{level:g}" for level in levels]
+        return [
+            {
+                "time": float(time),
+                "mean": _finite(mean.value[k]),
+                "sd": _finite(sd.value[k]),
+                "quantiles": dict(zip(names, map(_finite, marks.value[k]), strict=True)),
+                "errors": {
+                    "mean": _finite(mean.error[k]),
+                    "sd": _finite(sd.error[k]),
+                    "quantiles": dict(zip(names, map(_finite, marks.error[k]), strict=True)),
+                },
+                "exploded": float(gone[k]),
+            }
+            for k, time in enumerate(self.law.times)
+        ]
+
+    def densities(self) -> dict[str, Any]:
+        """Densities of the reading at every time, on the centres of common cells."""
+        import numpy as np
+
+        ends = self.law.quantiles([FIRST, 0.25, 0.75, 1 - FIRST], self.reading).value
+        low, below, above, high = np.where(np.isfinite(ends), ends, np.nan).T
+        room = 6 * np.nanmax(above - below)
+        left = max(np.nanmin(low), np.nanmin(below) - room)
+        right = min(np.nanmax(np.where(np.isnan(high), above, high)), np.nanmax(above) + room)
+        edges = np.linspace(left, right, BINS + 1) if right > left else np.array([left, left])
+        shares = np.diff(self.law.cdf(edges, self.reading).value, axis=1)
+        fine = np.linspace(left, right, 10 * BINS + 1)
+        fine = (fine[1:] + fine[:-1]) / 2
+        return {
+            "reading": self.reading,
+            "edges": edges.tolist(),
+            "shares": shares.tolist(),
+            "x": fine.tolist(),
+            "density": self.law.pdf(fine, self.reading).tolist(),
+        }
+
+    def dataset(self, levels: Sequence[float]) -> xarray.Dataset:
+        """All readings; with several inputs also the mean matrices."""
+        found = self.law.to_xarray(levels)
+        if self.matrices is None:
+            return found
+        dims = ("time", "input", "other")
+        mean = self.matrices.mean
+        return found.assign(
+            covariance_mean=(dims, mean.value), covariance_mean_error=(dims, mean.error)
+        )
+
+
+def solved(question: Question, options: argparse.Namespace, times: Sequence[float]) -> Found:
+    """The law at these times, from the solver asked for or the best there is."""
+    name = _reading(question, options.reading)
+    if question.limit is not None:
+        if options.solver == "density":
+            raise InputError(
+                "--solver density follows one equation; a matrix of inputs is sampled: take paths"
+            )
+        return _of_matrices(question, options, times, name)
+    if question.residual is not None:
+        return Found(_residual(question, options, times), name)
+    from depthscale.finite.diffusion.density import density
+
+    assert question.equation is not None  # what is left
+    return Found(density(question.equation, question.u0, times), name)
+
+
+def _reading(question: Question, asked: str | None) -> str:
+    """The reading asked for, or the first there is."""
+    known = _readings(question)
+    if asked is None:
+        return next(iter(known))
+    if asked not in known:
+        raise InputError(f"--reading {asked} is unknown here; expected one of {', '.join(known)}")
+    return asked
+
+
+def _readings(question: Question) -> Mapping[str, Reading]:
+    from depthscale.finite.diffusion.covariance import LENGTH
+    from depthscale.finite.diffusion.equation import CORRELATION
+    from depthscale.finite.diffusion.normal import DIRECT
+
+    if question.v0 is not None:
+        return LENGTH if len(question.v0) == 1 else CORRELATION
+    if question.residual is not None:
+        return DIRECT
+    assert question.equation is not None  # one of the three
+    return question.equation.readings
+
+
+def _of_matrices(
+    question: Question, options: argparse.Namespace, times: Sequence[float], name: str
+) -> Found:
+    from depthscale.finite.diffusion.covariance import sample_covariance
+
+    assert question.limit is not None and question.v0 is not None
+    count = len(question.v0)
+    pair = getattr(options, "pair", None) or (1, min(2, count))
+    if max(pair) > count:
+        raise InputError(f"--pair {pair[0]},{pair[1]}: expected inputs from 1 to {count}")
+    matrices = sample_covariance(
+        question.limit, question.v0, times, options.paths, options.seed
+    )
+    first, second = (number - 1 for number in pair)
+    law = matrices.length(0) if count == 1 else matrices.correlation(first, second)
+    return Found(law, name, matrices)
+
+
+def _residual(question: Question, options: argparse.Namespace, times: Sequence[float]) -> Law:
+    import numpy as np
+
+    from depthscale.finite.diffusion.normal import DIRECT, NormalLaw
+
+    network = question.residual
+    assert network is not None
+    start = {name: question.start.get(name) for name in ("rho0", "eps0")}
+    centre = network.mean_field(list(times), **start).rho
+    spread, error = np.zeros(len(centre)), np.zeros(len(centre))
+    solver = "ordinary differential equation of infinite width"
+    if options.width is not None:
+        rho0 = 1 - start["eps0"] if start["rho0"] is None else start["rho0"]
+        kept = {"paths": options.paths, "seed": options.seed}
+        found = [network.fluctuation(time, rho0, **kept) for time in times]
+        root = math.sqrt(options.width)
+        spread = np.array([float(one.value) for one in found]) / root
+        error = np.array([float(one.error) for one in found]) / root
+        solver += f"; fluctuations to order 1/sqrt(n) from {options.paths:,} paths of one unit"
+    return NormalLaw(np.array(times), DIRECT, centre, spread, error, solver)
+
+
+def _finite(value: float) -> float | Undefined:
+    if math.isfinite(value):
+        return float(value)
+    return Undefined("so many of the networks have exploded by then")
+
+
+def fan_times(times: Sequence[float]) -> list[float]:
+    """Times up to the last one, for a fan of quantiles."""
+    last = times[-1]
+    return [last * (k / FAN) ** 2 for k in range(3, FAN + 1)]
+
+
+def answer(
+    kind: str, question: Question, found: Found, levels: Sequence[float]
+) -> dict[str, Any]:
+    """One object; its numbers are those of the last time, and ``times`` holds all."""
+    from depthscale.theory.records import with_reasons
+
+    rows = []
+    for row in found.rows(levels):
+        exact = dict(question.facts(row["time"]))
+        rows.append(with_reasons({**row, "exact": exact, **_matrix_row(found, len(rows))}))
+    last = rows[-1]
+    shared = with_reasons(
+        {"constants": dict(question.constants), "exact": dict(question.exact)}
+    )
+    return {
+        "kind": kind,
+        "title": question.title,
+        "reading": found.reading,
+        "meaning": found.law.reading(found.reading).text,
+        **{name: value for name, value in last.items() if name not in ("exact", "reasons")},
+        "start": dict(question.start),
+        "constants": shared["constants"],
+        "exact": {**shared["exact"], **last["exact"]},
+        "solver": found.law.solver,
+        "notes": list(question.notes),
+        "reasons": {**shared["reasons"], **last["reasons"]},
+        "times": rows,
+    }
+
+
+def _matrix_row(found: Found, index: int) -> dict[str, Any]:
+    """Mean matrices at one time where there are several inputs."""
+    if found.matrices is None:
+        return {}
+    mean = found.matrices.mean
+    rho = found.matrices.correlations[index][~found.matrices.exploded[index]]
+    return {
+        "covariance": mean.value[index].tolist(),
+        "covariance_error": mean.error[index].tolist(),
+        "correlation": _mean(rho).tolist(),
+    }
+
+
+def _mean(values: np.ndarray) -> Any:
+    return values.mean(axis=0)
