@@ -60,6 +60,8 @@ class Question:
         A residual network, whose limit is deterministic, or None.
     notes:
         What to know before using the answer.
+    infinite:
+        Readings without mean and deviation, with the reason.
     """
 
     title: str
@@ -74,6 +76,7 @@ class Question:
     v0: Array | None = None
     residual: ResidualReLU | None = None
     notes: tuple[str, ...] = ()
+    infinite: Mapping[str, str] = field(default_factory=dict)
 
 
 class Kind(NamedTuple):
@@ -112,7 +115,7 @@ def _shaped_relu(options: argparse.Namespace) -> Question:
 
     limit = ShapedReLU(options.c_plus, options.c_minus)
     constants = {"c_plus": limit.c_plus, "c_minus": limit.c_minus, "bending": limit.bending}
-    title = f"Shaped ReLU, slopes 1 + {limit.c_plus:g}/sqrt(n) and 1 + {limit.c_minus:g}/sqrt(n)"
+    title = f"Shaped ReLU, slopes {_slope(limit.c_plus)} and {_slope(limit.c_minus)}"
 
     def of_lengths(time: float) -> dict[str, Any]:
         normal = limit.log_length(time)
@@ -176,7 +179,7 @@ def _shaped_smooth(options: argparse.Namespace) -> Question:
         raise InputError("--second and --third go together; give both (0 where it vanishes)")
     else:
         limit = ShapedSmooth(*derivatives, options.a)
-    constants = {"second": limit.second, "third": limit.third, "a": limit.a, "b": limit.b}
+    constants = {"second": limit.second + 0.0, "third": limit.third, "a": limit.a, "b": limit.b}
     shaped = options.activation or f"f'' = {limit.second:g}, f''' = {limit.third:g}"
     title = f"Shaped smooth activation, {shaped}, at scale {limit.a:g} sqrt(n)"
     if options.covariance is not None:
@@ -197,8 +200,17 @@ def _shaped_smooth(options: argparse.Namespace) -> Question:
         "stationary": settled if isinstance(settled, Undefined) else settled._asdict(),
     }
     if options.rho0 is None and options.eps0 is None:
-        u0 = limit.start(v0)
-        return Question(title, {"v0": v0}, constants, facts, exact, limit, u0)
+        tail = f"b = {limit.b:g} > 0: the density of V falls as 1/V^2, so that it has no mean"
+        return Question(
+            title,
+            {"v0": v0},
+            constants,
+            facts,
+            exact,
+            equation=limit,
+            u0=limit.start(v0),
+            infinite={"V": f"{tail}; take its quantiles, or log_V"} if limit.b > 0 else {},
+        )
     rho0 = 1 - options.eps0 if options.rho0 is None else options.rho0
     pair = [[v0, rho0 * v0], [rho0 * v0, v0]]
     return _of_matrix(title, limit, constants, facts, pair, exact)
@@ -254,10 +266,8 @@ def _residual(options: argparse.Namespace) -> Question:
         f"Residual network, sigma^2 = {network.variance:g}, slopes {network.slope_plus:g} and"
         f" {network.slope_minus:g}"
     )
-    equal = (
-        f"equals a shaped network of slopes 1 + {same.shaped.c_plus:g}/sqrt(d) and"
-        f" 1 + {same.shaped.c_minus:g}/sqrt(d) at infinite width"
-    )
+    slopes = " and ".join(_slope(c, "d") for c in (same.shaped.c_plus, same.shaped.c_minus))
+    equal = f"equals a shaped network of slopes {slopes} at infinite width"
     return Question(
         title,
         _start_of(options),
@@ -419,6 +429,11 @@ def _exp(value: float) -> float:
 
 
 # Shared -------------------------------------------------------------------------------------------
+
+
+def _slope(c: float, rate: str = "n") -> str:
+    """``1 + c/sqrt(n)`` for a reader."""
+    return f"1 {'-' if c < 0 else '+'} {abs(c):g}/sqrt({rate})" if c else "1"
 
 
 def _two_inputs(parser: argparse.ArgumentParser) -> None:

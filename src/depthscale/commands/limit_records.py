@@ -187,9 +187,12 @@ def answer(
     from depthscale.theory.records import with_reasons
 
     rows = []
+    why = question.infinite.get(found.reading)
+    none = {} if why is None else {"mean": Undefined(why), "sd": Undefined(why)}
     for row in found.rows(levels):
+        row["errors"] |= none
         exact = dict(question.facts(row["time"]))
-        rows.append(with_reasons({**row, "exact": exact, **_matrix_row(found, len(rows))}))
+        rows.append(with_reasons({**row, **none, "exact": exact, **_matrix_row(found, len(rows))}))
     last = rows[-1]
     shared = with_reasons(
         {"constants": dict(question.constants), "exact": dict(question.exact)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LEVELS = "0.05,0.25,0.5,0.75,0.95"
 MOST_PATHS = 10_000_000
+FAN_PATHS = 20_000
 
 LIMIT = """\
 examples:
@@ -99,11 +100,10 @@ def limit(options: argparse.Namespace) -> int:
             from depthscale.commands.limit_records import fan_times
             from depthscale.report.limits import plot_limit
 
-            fan = solved(question, options, fan_times(options.time))
+            quick = Namespace(**{**vars(options), "paths": min(options.paths, FAN_PATHS)})
+            fan = solved(question, quick, fan_times(options.time)).rows(options.level)
             with writing(options.plot):
-                plot_limit(
-                    payload, found.densities(), fan.rows(options.level), options.plot
-                )
+                plot_limit(payload, found.densities(), fan, options.plot)
     if options.json:
         print_json(payload)
     else:
