@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depthscale.report.canvas import COLOURS, GUIDE, finish, page, sequence, style
+from depthscale.report.words import clean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,6 +63,56 @@ def plot_limit(
     return finish(figure, target)
 
 
+def plot_band(payload: Mapping[str, Any], target: str | Path | None = None) -> Figure:
+    """Quantiles of the correlation by layer.
+
+    Args:
+        payload: the answer of ``depthscale band``.
+        target: file, or None.
+    """
+    with style():
+        figure = page((4.8, 3.2))
+        _band(figure.subplots(), payload)
+        figure.suptitle(_network(payload), fontsize="medium")
+    return finish(figure, target)
+
+
+def plot_shape(payload: Mapping[str, Any], target: str | Path | None = None) -> Figure:
+    """The band of a shaped network, with infinite width and the target beside it.
+
+    Args:
+        payload: the answer of ``depthscale shape``.
+        target: file, or None.
+    """
+    with style():
+        figure = page((4.8, 3.2))
+        axes = figure.subplots()
+        axes.axhline(payload["target"], color=GUIDE, linewidth=0.8, linestyle=":", label="target")
+        layers = range(len(payload["correlation"]))
+        axes.plot(layers, payload["correlation"], color=COLOURS[1], linestyle="--",
+            label="infinite width")  # fmt: skip
+        if payload["band"] is not None:
+            _band(axes, payload["band"])
+        axes.set(xlabel="layer", ylabel=LABELS["rho"])
+        axes.legend(loc="best")
+        width = "infinite width" if payload["width"] is None else f"width {payload['width']}"
+        title = f"{clean(payload['activation'])}, method {payload['method']}, {width}"
+        figure.suptitle(title, fontsize="medium")
+    return finish(figure, target)
+
+
+def _band(axes: Axes, payload: Mapping[str, Any]) -> None:
+    quantiles = np.array(payload["rho"])
+    draw_fan(axes, np.array(payload["layers"]), payload["levels"], quantiles)
+    axes.set(xlabel="layer", ylabel=LABELS["rho"], xlim=(0, payload["depth"]))
+    axes.legend(loc="best")
+
+
+def _network(payload: Mapping[str, Any]) -> str:
+    widths = sorted({payload["widths"][0], payload["widths"][-1]})
+    return f"{clean(payload['activation'])}, width {' to '.join(map(str, widths))}"
+
+
 def _densities(axes: Axes, payload: Mapping[str, Any], densities: Mapping[str, Any]) -> None:
     x = np.array(densities["x"])
     times = [row["time"] for row in payload["times"]]
@@ -92,9 +143,13 @@ def draw_fan(
         )  # fmt: skip
     if count % 2:
         middle = quantiles[:, count // 2]
-        axes.plot(x, middle, color=colour, label=f"{100 * levels[count // 2]:g} % quantile")
+        axes.plot(x, middle, color=colour, label=_line(levels[count // 2]))
     else:
         axes.plot(x, quantiles[:, 0], color=GUIDE, linewidth=0.6)
+
+
+def _line(level: float) -> str:
+    return "median" if level == 0.5 else f"{100 * level:g} % quantile"
 
 
 def _number(value: Any) -> float:
