@@ -109,15 +109,19 @@ class _Table:
     rows: dict[int, list[float]] = field(default_factory=dict)
     spline: Any = None
 
+    @property
+    def free(self) -> bool:
+        """Whether lengths, of each input by itself, have no influence at all."""
+        return _free(self.layer)
+
     def __call__(self, z: Array) -> _Coefficients:
         from scipy.interpolate import CubicSpline
 
-        low, high = (math.floor(x / _SPACING) for x in (z.min(), z.max()))
-        wanted = range(low - 2, high + 4)
-        if wanted[0] not in self.rows or wanted[-1] not in self.rows:
-            known = self.rows or {wanted[0]: []}
-            for k in range(min(wanted[0], min(known)), max(wanted[-1], max(known)) + 1):
-                self.rows.setdefault(k, []) or self.rows.update({k: self._row(k * _SPACING)})
+        low, high = math.floor(z.min() / _SPACING) - 2, math.floor(z.max() / _SPACING) + 3
+        if low not in self.rows or high not in self.rows:
+            for k in range(min([low, *self.rows]), max([high, *self.rows]) + 1):
+                if k not in self.rows:
+                    self.rows[k] = self._row(k * _SPACING)
             places = sorted(self.rows)
             self.spline = CubicSpline(
                 np.array(places) * _SPACING, np.array([self.rows[k] for k in places])
@@ -130,7 +134,7 @@ class _Table:
         j, h, scatter = hop
         return [
             (math.log(2 - after.eps) - math.log(max(after.eps, 1e-300))) / 2,
-            0.0 if _free(self.layer) else math.log(after.q1 / self.q),
+            0.0 if self.free else math.log(after.q1 / self.q),
             *(j[0, 0], j[0, 2], j[2, 0], j[2, 2], j[1, 1]),
             *(h[0, 0, 0] / 2, h[0, 0, 2], h[0, 2, 2] / 2, h[0, 1, 1] / 2),
             *(h[2, 0, 0] / 2, h[2, 0, 2], h[2, 2, 2] / 2, h[2, 1, 1] / 2),
@@ -231,15 +235,17 @@ def _next(table: _Table, state: _State, units: int, normal: Array) -> _State:
     lean = mean_u / np.sqrt(mean_s * mean_t) + np.sqrt(np.maximum(c.var_u, 0) / units) * normal[2]
     lean = np.clip(lean, -0.999, 0.999)
     after = np.arcsinh(np.sinh(c.z0 + np.log(s / t) / 2) / np.sqrt(1 - lean**2))
+    if table.free:
+        return _State(np.zeros_like(z), np.zeros_like(z), after)
     turned = _log_cosh(after) - _log_cosh(c.z0)
     m = c.length + np.log(s * t) / 2 + np.log1p(-(lean**2)) / 2 + turned
-    u = lean * np.sqrt(s * t) * np.exp(turned - (m - c.length))
-    return _State(np.zeros_like(m) if _free(table.layer) else m, u, after)
+    return _State(m, lean * np.sqrt(s * t) * np.exp(turned + c.length - m), after)
 
 
 def _gamma(variance: Array, normal: Array) -> Array:
     """About a gamma law of mean 1 (Wilson and Hilferty, 1931)."""
-    return np.maximum(1 - variance / 9 + np.sqrt(variance) * normal / 3, 1e-3) ** 3
+    root = np.maximum(1 - variance / 9 + np.sqrt(variance) * normal / 3, 1e-3)
+    return np.asarray(root**3)
 
 
 def _log_cosh(z: Array) -> Array:

@@ -111,7 +111,7 @@ def _block(
 
 
 def measure(z: Array, units: int, key: tuple[int, ...]) -> Array:
-    """``artanh`` of the cosine of so many Gaussian units whose covariance has the correlation ``z``.
+    """``artanh`` of the cosine of Gaussian units whose covariance has the correlation ``tanh z``.
 
     Exact: by Bartlett's triangle ``[[a, 0], [b, c]]`` of their Gram matrix in the coordinates of
     the sum and the difference, ``a^2 ~ chi2_n, c^2 ~ chi2_(n-1), b ~ N(0, 1)``.
