@@ -146,9 +146,7 @@ class _Wide:
         """The march on half the cells, and the laws on all of them."""
         while True:
             frame = Frame(self._equation, self._start, self._last, self._below, self._above)
-            march = explore(
-                self._equation, frame, self._start, times, cells // 2, tolerance / 4
-            )
+            march = explore(self._equation, frame, self._start, times, cells // 2, tolerance / 4)
             if max(march.below, march.above) <= tolerance / 1000:
                 return march, follow(self._equation, self._start, march, cells)
             self._below *= _WIDER if march.below > tolerance / 1000 else 1.0

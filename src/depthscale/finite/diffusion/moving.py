@@ -119,9 +119,7 @@ class Frame:
             self._ran_at = self._positions(runs_from, False)[1]
             self._runs_from = runs_from
             self._held_span = (self.absorbs_from, end)
-            held = solve_ivp(
-                self._held, self._held_span, free.y[:2, -1], atol=exact[:2], **how
-            )
+            held = solve_ivp(self._held, self._held_span, free.y[:2, -1], atol=exact[:2], **how)
             self._held_path = held.sol
 
     def _slow(self, centre: float) -> float:
@@ -258,7 +256,13 @@ def step(equation: Equation, motion: Motion, p: Array) -> tuple[Array, Array]:
         for weight, slope in zip(weights, slopes, strict=True):
             known += (motion.length * weight) * slope
         *_, solved, _ = dgtsv(
-            -scale * up, diagonal, -scale * down, known, overwrite_dl=1, overwrite_d=1, overwrite_du=1
+            -scale * up,
+            diagonal,
+            -scale * down,
+            known,
+            overwrite_dl=1,
+            overwrite_d=1,
+            overwrite_du=1,
         )
         if not motion.absorbing:
             solved *= known.sum() / solved.sum()  # equal but for rounding, where rates are large
