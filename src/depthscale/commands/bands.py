@@ -19,8 +19,8 @@ from depthscale.commands.options import (
     probabilities,
     probability,
     seed,
-    shape as sizes,
 )
+from depthscale.commands.options import shape as sizes
 from depthscale.commands.output import (
     HEALTHY,
     MOST_LAYERS,
@@ -38,7 +38,7 @@ from depthscale.files import writing
 if TYPE_CHECKING:
     import argparse
 
-    from depthscale.finite.bands import CorrelationBand
+    from depthscale.finite.band import CorrelationBand
 
 LEVELS = "0.05,0.25,0.5,0.75,0.95"
 MOST_NETWORKS = 10_000_000

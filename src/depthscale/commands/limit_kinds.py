@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from depthscale.theory.gaussian import Array
     from depthscale.theory.meanfield import MeanField
 
+MOST_JUMPS = 1e9  # of all paths: a minute
+
 Facts = Callable[[float], Mapping[str, Any]]
 """What is known exactly at one time, by name; ``Undefined`` where it does not exist."""
 
@@ -243,6 +245,8 @@ def _residual_arguments(parser: argparse.ArgumentParser) -> None:
     add("--slope-plus", type=number, default=1.0, metavar="R", help="slope above 0 (default 1)")
     add("--slope-minus", type=number, default=0.0, metavar="R", help="slope below 0 (default 0)")
     add("--width", type=positive, metavar="N", help="units a layer (default: infinitely many)")
+    add("--depth", type=positive, default=64, metavar="D", help="with --width: its layers, which "
+        "matter by order 1/D (default 64)")  # fmt: skip
     _two_inputs(parser)
 
 
@@ -323,9 +327,12 @@ def _unshaped(options: argparse.Namespace) -> Question:
     equation = limit.equation(options.theta or 0.0, options.field or 0.0)
     if options.width is not None:
         scaled = limit.at_width(options.width)
-        scale, drops, notes = scaled.scale, scaled.drops, scaled.notes
+        scale, notes = scaled.scale, scaled.notes
         if options.theta is None and options.field is None:
-            equation = scaled.equation
+            equation, drops = scaled.equation, scaled.drops
+    why = None if drops is None else _field_instead(drops, options)
+    if why is not None:
+        drops, notes = None, (*notes, why)
     constants = {
         "A": equation.curvature,
         "beta": equation.beta,
@@ -354,7 +361,7 @@ def _unshaped(options: argparse.Namespace) -> Question:
         start,
         constants,
         lambda time: _closed_moments(equation, time, x0),
-        {"stationary": _stationary(equation), "late_log_y_drift": equation.late_rate},
+        {"stationary": _stationary(equation, drops), "late_log_y_drift": equation.late_rate},
         Unshaped(equation, scale),
         log_y,
         drops=drops,
@@ -415,7 +422,22 @@ def _closed_moments(equation: AlignmentEquation, time: float, x0: float) -> dict
     return {"x_mean": float(moments.mean), "x_variance": float(moments.variance)}
 
 
-def _stationary(equation: AlignmentEquation) -> dict[str, Any] | Undefined:
+def _field_instead(drops: Drops, options: argparse.Namespace) -> str | None:
+    """Why the field stands in place of the jumps of single drops, or None."""
+    if options.solver == "density":
+        return "--solver density: the field H in place of the jumps of single drops"
+    count = drops.rate * options.time[-1] * options.paths
+    if count > MOST_JUMPS:
+        return (
+            f"the field H in place of the jumps of single drops, which would be {count:.1e} in"
+            f" {options.paths:,} paths: give fewer --paths to have them"
+        )
+    return None
+
+
+def _stationary(equation: AlignmentEquation, drops: Drops | None) -> dict[str, Any] | Undefined:
+    if drops is not None:
+        return Undefined("with jumps in place of the field no closed form is known")
     law = equation.stationary
     if isinstance(law, Undefined):
         return law
@@ -492,10 +514,6 @@ KINDS = {
         _shaped_smooth_arguments,
         _shaped_smooth,
     ),
-    "residual": Kind(
-        "branches of size 1/sqrt(depth)", RESIDUAL, _residual_arguments, _residual
-    ),
-    "unshaped": Kind(
-        "any critical activation, as it is", UNSHAPED, _unshaped_arguments, _unshaped
-    ),
+    "residual": Kind("branches of size 1/sqrt(depth)", RESIDUAL, _residual_arguments, _residual),
+    "unshaped": Kind("any critical activation, as it is", UNSHAPED, _unshaped_arguments, _unshaped),
 }

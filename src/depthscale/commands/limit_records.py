@@ -12,7 +12,6 @@ from depthscale.answers import InputError, Undefined
 if TYPE_CHECKING:
     import argparse
 
-    import numpy as np
     import xarray
 
     from depthscale.commands.limit_kinds import Question
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
     from depthscale.finite.diffusion.law import Law
 
 BINS = 60
+ROOM = 6  # interquartile ranges that are drawn beside the quartiles, of laws with long tails
 FAN = 24
+FAN_PATHS = 20_000
 FIRST = 0.002
 """Share of each tail that is left out where a density is drawn."""
 
@@ -61,10 +62,13 @@ class Found:
 
         ends = self.law.quantiles([FIRST, 0.25, 0.75, 1 - FIRST], self.reading).value
         low, below, above, high = np.where(np.isfinite(ends), ends, np.nan).T
-        room = 6 * np.nanmax(above - below)
+        if np.all(np.isnan(above)):  # most have exploded
+            above = high = below
+        room = ROOM * np.nanmax(above - below)
         left = max(np.nanmin(low), np.nanmin(below) - room)
-        right = min(np.nanmax(np.where(np.isnan(high), above, high)), np.nanmax(above) + room)
-        edges = np.linspace(left, right, BINS + 1) if right > left else np.array([left, left])
+        right = np.nanmax(above) + room
+        right = right if np.all(np.isnan(high)) else min(np.nanmax(high), right)
+        edges = np.linspace(left, right, BINS + 1)
         shares = np.diff(self.law.cdf(edges, self.reading).value, axis=1)
         fine = np.linspace(left, right, 10 * BINS + 1)
         fine = (fine[1:] + fine[:-1]) / 2
@@ -99,10 +103,23 @@ def solved(question: Question, options: argparse.Namespace, times: Sequence[floa
         return _of_matrices(question, options, times, name)
     if question.residual is not None:
         return Found(_residual(question, options, times), name)
-    from depthscale.finite.diffusion.density import density
+    return Found(_of_equation(question, options, times), name)
 
-    assert question.equation is not None  # what is left
-    return Found(density(question.equation, question.u0, times), name)
+
+def _of_equation(question: Question, options: argparse.Namespace, times: Sequence[float]) -> Law:
+    from depthscale.finite.diffusion.alignment_paths import Jumps
+    from depthscale.finite.diffusion.solve import law
+
+    assert question.equation is not None  # one of the three
+    return law(
+        question.equation,
+        question.u0,
+        times,
+        jumps=None if question.drops is None else Jumps.of(question.drops),
+        engine=options.solver,
+        paths=options.paths,
+        seed=options.seed,
+    )
 
 
 def _reading(question: Question, asked: str | None) -> str:
@@ -133,14 +150,13 @@ def _of_matrices(
 ) -> Found:
     from depthscale.finite.diffusion.covariance import sample_covariance
 
-    assert question.limit is not None and question.v0 is not None
+    assert question.limit is not None
+    assert question.v0 is not None
     count = len(question.v0)
     pair = getattr(options, "pair", None) or (1, min(2, count))
     if max(pair) > count:
         raise InputError(f"--pair {pair[0]},{pair[1]}: expected inputs from 1 to {count}")
-    matrices = sample_covariance(
-        question.limit, question.v0, times, options.paths, options.seed
-    )
+    matrices = sample_covariance(question.limit, question.v0, times, options.paths, options.seed)
     first, second = (number - 1 for number in pair)
     law = matrices.length(0) if count == 1 else matrices.correlation(first, second)
     return Found(law, name, matrices)
@@ -153,18 +169,28 @@ def _residual(question: Question, options: argparse.Namespace, times: Sequence[f
 
     network = question.residual
     assert network is not None
-    start = {name: question.start.get(name) for name in ("rho0", "eps0")}
-    centre = network.mean_field(list(times), **start).rho
+    rho0, eps0 = (question.start.get(name) for name in ("rho0", "eps0"))
+    centre = network.mean_field(list(times), rho0, eps0).rho
     spread, error = np.zeros(len(centre)), np.zeros(len(centre))
     solver = "ordinary differential equation of infinite width"
     if options.width is not None:
-        rho0 = 1 - start["eps0"] if start["rho0"] is None else start["rho0"]
-        kept = {"paths": options.paths, "seed": options.seed}
-        found = [network.fluctuation(time, rho0, **kept) for time in times]
+        found = [
+            network.fluctuation(
+                options.depth,
+                1 - eps0 if rho0 is None else rho0,
+                layers=max(1, round(time * options.depth)),
+                paths=options.paths,
+                seed=options.seed,
+            )
+            for time in times
+        ]
         root = math.sqrt(options.width)
         spread = np.array([float(one.value) for one in found]) / root
         error = np.array([float(one.error) for one in found]) / root
-        solver += f"; fluctuations to order 1/sqrt(n) from {options.paths:,} paths of one unit"
+        solver += (
+            f"; fluctuations to order 1/sqrt(n) from {options.paths:,} paths of one unit at depth"
+            f" {options.depth}"
+        )
     return NormalLaw(np.array(times), DIRECT, centre, spread, error, solver)
 
 
@@ -174,31 +200,41 @@ def _finite(value: float) -> float | Undefined:
     return Undefined("so many of the networks have exploded by then")
 
 
-def fan_times(times: Sequence[float]) -> list[float]:
-    """Times up to the last one, for a fan of quantiles."""
-    last = times[-1]
-    return [last * (k / FAN) ** 2 for k in range(3, FAN + 1)]
+def fan(question: Question, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Quantiles at times up to the last one, from the start on where it is finite."""
+    from argparse import Namespace
+
+    import numpy as np
+
+    quick = Namespace(**{**vars(options), "paths": min(options.paths, FAN_PATHS)})
+    times = [options.time[-1] * (k / FAN) ** 2 for k in range(3, FAN + 1)]
+    found = solved(question, quick, times)
+    rows = found.rows(options.level)
+    if question.v0 is not None or question.residual is not None:
+        return rows
+    with np.errstate(divide="ignore", over="ignore"):
+        start = float(found.law.reading(found.reading).of(np.array(question.u0), 0.0))
+    if not math.isfinite(start):
+        return rows
+    return [{"time": 0.0, "quantiles": dict.fromkeys(rows[0]["quantiles"], start)}, *rows]
 
 
-def answer(
-    kind: str, question: Question, found: Found, levels: Sequence[float]
-) -> dict[str, Any]:
+def answer(question: Question, found: Found, options: argparse.Namespace) -> dict[str, Any]:
     """One object; its numbers are those of the last time, and ``times`` holds all."""
+    from depthscale.finite.diffusion.law import DensityLaw
     from depthscale.theory.records import with_reasons
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     why = question.infinite.get(found.reading)
     none = {} if why is None else {"mean": Undefined(why), "sd": Undefined(why)}
-    for row in found.rows(levels):
+    for row in found.rows(options.level):
         row["errors"] |= none
         exact = dict(question.facts(row["time"]))
         rows.append(with_reasons({**row, **none, "exact": exact, **_matrix_row(found, len(rows))}))
     last = rows[-1]
-    shared = with_reasons(
-        {"constants": dict(question.constants), "exact": dict(question.exact)}
-    )
+    shared = with_reasons({"constants": dict(question.constants), "exact": dict(question.exact)})
     return {
-        "kind": kind,
+        "kind": options.kind,
         "title": question.title,
         "reading": found.reading,
         "meaning": found.law.reading(found.reading).text,
@@ -207,6 +243,7 @@ def answer(
         "constants": shared["constants"],
         "exact": {**shared["exact"], **last["exact"]},
         "solver": found.law.solver,
+        "errors_are": "estimates" if isinstance(found.law, DensityLaw) else "standard errors",
         "notes": list(question.notes),
         "reasons": {**shared["reasons"], **last["reasons"]},
         "times": rows,
@@ -222,9 +259,5 @@ def _matrix_row(found: Found, index: int) -> dict[str, Any]:
     return {
         "covariance": mean.value[index].tolist(),
         "covariance_error": mean.error[index].tolist(),
-        "correlation": _mean(rho).tolist(),
+        "correlation": rho.mean(axis=0).tolist(),
     }
-
-
-def _mean(values: np.ndarray) -> Any:
-    return values.mean(axis=0)

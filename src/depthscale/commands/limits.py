@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 LEVELS = "0.05,0.25,0.5,0.75,0.95"
 MOST_PATHS = 10_000_000
-FAN_PATHS = 20_000
 
 LIMIT = """\
 examples:
@@ -43,8 +42,8 @@ equation, without noise, or from sampled paths.
 The JSON holds mean, sd, quantiles (an object of level -> value) and exact facts at the last time
 asked for, "times" the same for every time, in a list, also where there is one, and beside them
 "reading", "start", "constants", "solver", "errors" (one standard error of paths, or an estimate
-for a density) and "reasons" for what is null. Where networks explode, "exploded" is the probability,
-means are those of the others, and quantiles beyond are null.
+for a density) and "reasons" for what is null. Where networks explode, "exploded" is the probability
+of it, means are those of the others, and quantiles beyond are null.
 
 """
 
@@ -88,28 +87,26 @@ def limit(options: argparse.Namespace) -> int:
     if options.paths > MOST_PATHS:
         raise InputError(f"--paths is {options.paths:,}; expected at most {MOST_PATHS:,}")
     with working("Solving the equation"):
-        from depthscale.commands.limit_records import answer, solved
+        from depthscale.commands.limit_records import answer, fan, solved
 
         question = KINDS[options.kind].question(options)
         found = solved(question, options, options.time)
-        payload = answer(options.kind, question, found, options.level)
+        payload = answer(question, found, options)
         if options.save is not None:
             with writing(options.save):
                 _save(payload, found.dataset(options.level), options.save)
+        densities = found.densities()
         if options.plot is not None:
-            from depthscale.commands.limit_records import fan_times
             from depthscale.report.limits import plot_limit
 
-            quick = Namespace(**{**vars(options), "paths": min(options.paths, FAN_PATHS)})
-            fan = solved(question, quick, fan_times(options.time)).rows(options.level)
             with writing(options.plot):
-                plot_limit(payload, found.densities(), fan, options.plot)
+                plot_limit(payload, densities, fan(question, options), options.plot)
     if options.json:
         print_json(payload)
     else:
         from depthscale.report.limit_summaries import render_limit
 
-        print_text(render_limit(payload, found.densities()))
+        print_text(render_limit(payload, densities))
     say_written(options.json, options.save, options.plot)
     return HEALTHY
 

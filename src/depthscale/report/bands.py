@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ NAME = 12
 CELL = 10
 LEAST_STRIP = 16
 ROWS = 12
+NARROW = 0.15
+"""Share of all rows below which the last one is too narrow to be seen on a linear scale."""
 OUTER, INNER, MIDDLE = "░", "▓", "█"
 
 PARAMETERS = {
@@ -57,25 +60,36 @@ def band_table(payload: Mapping[str, Any]) -> list[str]:
     picked = _picked(len(payload["layers"]))
     levels, eps = payload["levels"], payload["eps"]
     room = WIDTH - 7 - CELL * len(levels) - 2
-    low, high = _ends([payload["rho"][k] for k in picked])
+    rows = {k: [1 - x for x in eps[k]] for k in picked}
+    low, high = _ends(rows.values())
+    stretched = max(rows[picked[-1]]) - min(rows[picked[-1]]) < NARROW * (high - low)
+    if stretched:
+        rows = {k: [_artanh(x) for x in eps[k]] for k in picked}
+    left, right = _ends(rows.values())
     head = "layer  " + "".join(f"{f'{100 * p:g} %':>{CELL}}" for p in levels)
     if room >= LEAST_STRIP:
-        ends = f"{plain_number(low, 2)} to {plain_number(high, 2)}"
-        head += f"  {ends}"
+        head += f"  {plain_number(low, 2)} to {plain_number(high, 2)}"
+        head += ", scale of artanh rho" if stretched else ""
     lines = [head]
     for k in picked:
         line = f"{payload['layers'][k]:>5}  " + "".join(f"{_short(x):>{CELL}}" for x in eps[k])
         if room >= LEAST_STRIP:
-            line += "  " + _strip(payload["rho"][k], low, high, room)
+            line += "  " + _strip(rows[k], left, right, room)
         lines.append(line.rstrip())
     return lines
+
+
+def _artanh(eps: float) -> float:
+    """``artanh(1 - eps)``, cut off at 1e-300 of either end."""
+    near, far = max(eps, 1e-300), max(2 - eps, 1e-300)
+    return (math.log(far) - math.log(near)) / 2
 
 
 def _picked(count: int) -> list[int]:
     return sorted({*np.linspace(0, count - 1, min(count, ROWS)).round().astype(int).tolist()})
 
 
-def _ends(rows: Sequence[Sequence[float]]) -> tuple[float, float]:
+def _ends(rows: Collection[Sequence[float]]) -> tuple[float, float]:
     low, high = min(map(min, rows)), max(map(max, rows))
     return (low, high) if high > low else (low - 0.01, high + 0.01)
 
@@ -122,16 +136,16 @@ def render_shape(payload: Mapping[str, Any]) -> str:
     lines = [f"{name} shaped for depth {payload['depth']}, {size} ({method})", "─" * WIDTH]
     skip = payload["skip"]
     branch = "" if not skip else "h + " if skip == 1 else f"{skip:.6g} h + "
-    lines += wrap(
-        f"{'layer':<{NAME}}", f"h' = {branch}W psi(h), weights N(0, 1/fan_in), no biases"
-    )
+    lines += wrap(f"{'layer':<{NAME}}", f"h' = {branch}W psi(h), weights N(0, 1/fan_in), no biases")
     for key, value in payload["parameters"].items():
         lines += wrap(f"{key:<{NAME}}{plain_number(value, 6):>10}  ", PARAMETERS.get(key, ""))
     lines += wrap(f"{'target':<{NAME}}", _target(payload))
     if payload["band"] is None:
         lines += ["", *_mean_field(payload)]
     else:
-        lines += wrap(f"{'engine':<{NAME}}", f"{payload['band']['engine']}: {payload['band']['why']}")
+        lines += wrap(
+            f"{'engine':<{NAME}}", f"{payload['band']['engine']}: {payload['band']['why']}"
+        )
         lines += ["", *band_table(payload["band"])]
     for note in payload["notes"]:
         lines += ["", *wrap("note: ", clean(note))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def render_limit(payload: Mapping[str, Any], densities: Mapping[str, Any]) -> st
     lines += wrap(f"{'start':<{NAME}}", _start(payload["start"]))
     lines += wrap(f"{'law of':<{NAME}}", f"{payload['reading']}, {payload['meaning']}")
     lines += ["", *_table(payload)]
-    lines += ["", *_strips(payload, densities)]
+    lines += [*_matrix(payload), "", *_strips(payload, densities)]
     constants = {k: v for k, v in payload["constants"].items() if k in MEANINGS}
     for title, found in (("constants", constants), ("exactly", payload["exact"])):
         lines += ["", title, *_facts(title, found, payload["reasons"])]
@@ -72,13 +72,11 @@ def render_limit(payload: Mapping[str, Any], densities: Mapping[str, Any]) -> st
 
 def _start(start: Mapping[str, Any]) -> str:
     if "covariance" in start:
-        rows = "; ".join(
-            ", ".join(plain_number(value, 4) for value in row) for row in start["covariance"]
-        )
+        rows = "; ".join(", ".join(f"{value:g}" for value in row) for row in start["covariance"])
         return f"inputs of mean products {rows}"
     if start.get("x0") == 0:
         return "infinitely many widths ago: any misalignment of order one, y = infinity"
-    return ", ".join(START[name].format(plain_number(v, 6)) for name, v in start.items())
+    return ", ".join(START[name].format(f"{value:g}") for name, value in start.items())
 
 
 def _table(payload: Mapping[str, Any]) -> list[str]:
@@ -93,7 +91,7 @@ def _table(payload: Mapping[str, Any]) -> list[str]:
         values = [row["mean"], row["sd"], *row["quantiles"].values()]
         values += [row["exploded"]] if exploding else []
         cells = "".join(f"{plain_number(value, 5):>11}" for value in values)
-        lines.append(f"{plain_number(row['time'], 4):<12}{cells}")
+        lines.append(f"{row['time']:<12g}{cells}")
     return [*lines, *_errors(payload)]
 
 
@@ -103,11 +101,23 @@ def _errors(payload: Mapping[str, Any]) -> list[str]:
     known = [v for v in (errors["mean"], errors["sd"], *errors["quantiles"].values()) if v]
     lines = []
     if known:
-        words = "one standard error" if "paths" in payload["solver"] else "estimated errors"
-        lines += wrap("", f"{words} at the last time: up to {plain_number(max(known), 2)}")
+        words = f"largest error at the last time ({payload['errors_are']})"
+        lines.append(f"{words}: {plain_number(max(known), 2)}")
     reasons = payload["reasons"]
     why = [v for k, v in reasons.items() if k.split(".")[0] in ("mean", "sd", "quantiles")]
     return [*lines, *(line for text in dict.fromkeys(why) for line in wrap("–: ", clean(text)))]
+
+
+def _matrix(payload: Mapping[str, Any]) -> list[str]:
+    """Mean correlations of three inputs and more."""
+    rows = payload.get("correlation", [])
+    if len(rows) < 3:
+        return []
+    heads = "".join(f"{k:>9}" for k in range(1, len(rows) + 1))
+    lines = ["", f"{'mean rho':<{NAME}}{heads}"]
+    for k, row in enumerate(rows, 1):
+        lines.append(f"{k:>{NAME - 2}}  " + "".join(f"{value:>9.4f}" for value in row))
+    return lines
 
 
 def _strips(payload: Mapping[str, Any], densities: Mapping[str, Any]) -> list[str]:
@@ -120,13 +130,11 @@ def _strips(payload: Mapping[str, Any], densities: Mapping[str, Any]) -> list[st
     for row, shares in zip(payload["times"], densities["shares"], strict=True):
         values = np.asarray(shares)
         bars = sparkline(values, 0.0, float(values.max()), STRIP)
-        lines.append(f"  t = {plain_number(row['time'], 4):<{NAME - 6}}{bars}".rstrip())
+        lines.append(f"  t = {row['time']:<{NAME - 6}g}{bars}".rstrip())
     return lines
 
 
-def _facts(
-    title: str, found: Mapping[str, Any], reasons: Mapping[str, str]
-) -> list[str]:
+def _facts(title: str, found: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str]:
     prefix = "exact" if title == "exactly" else "constants"
     lines = []
     for name, value in found.items():
