@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,7 @@ def _band_arguments(parser: argparse.ArgumentParser) -> None:
     add("--q0", type=length, help="mean square of both signals (default: where it settles)")
     add("--drop", type=number, default=0.0, help="probability dropped, in [0, 1) (default 0)")
     masks_option(parser)
+    add("--skip", type=number, default=0.0, help="residual branch h' = SKIP h + ... (default 0)")
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--width", type=positive, help="units a layer")
     size.add_argument("--widths", type=sizes, metavar="N0,N1,...", help="or of every layer")
@@ -93,7 +95,7 @@ def _band_arguments(parser: argparse.ArgumentParser) -> None:
         "such a covariance (default), units that measure it, or inputs")  # fmt: skip
     add("--surrogate", action="store_true", help="of the covariance of a layer, in place of the "
         "cosine of its units")  # fmt: skip
-    _sampling(parser)
+    _sampling(parser, 20_000)
     add("--referee", action="store_true", help="compare with exact networks")
     add("--save", type=Path, metavar="PATH", help="write the quantiles: .nc (netCDF) or .csv")
     add("--plot", type=Path, metavar="PATH", help="write the fan: .svg, .png or .pdf")
@@ -112,7 +114,7 @@ def _shape_arguments(parser: argparse.ArgumentParser) -> None:
     add("--eps0", type=misalignment, default=1.0, help="misalignment of the inputs (default 1)")
     add("--lowest-slope", type=number, default=0.0, metavar="S", help="of the method slope, from -1"
         " (default 0)")  # fmt: skip
-    _sampling(parser)
+    _sampling(parser, 2000)
     add("--plot", type=Path, metavar="PATH", help="write the band: .svg, .png or .pdf")
 
 
@@ -121,9 +123,9 @@ def _levels(parser: argparse.ArgumentParser) -> None:
         help=f"levels of the quantiles (default {LEVELS})")  # fmt: skip
 
 
-def _sampling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--networks", type=positive, default=20_000, help="where networks or paths "
-        "are sampled (default 20000)")  # fmt: skip
+def _sampling(parser: argparse.ArgumentParser, networks: int) -> None:
+    parser.add_argument("--networks", type=positive, default=networks, help="where networks or "
+        f"paths are sampled (default {networks})")  # fmt: skip
     parser.add_argument("--seed", type=seed, default=0)
 
 
@@ -225,6 +227,7 @@ def _found(options: argparse.Namespace) -> CorrelationBand:
         engine=options.engine,
         start=options.start,
         masks=options.masks,
+        skip=options.skip,
         measured=not options.surrogate,
         networks=options.networks,
         seed=options.seed,
@@ -268,7 +271,7 @@ def _code(options: argparse.Namespace) -> str:
     ):
         value = getattr(options, key)
         if value != default:
-            words.append(f"{key}={value!r}")
+            words.append(f"{key}={json.dumps(value)}")
     return (
         "import depthscale as ds\n"
         f"shaped = ds.shape({', '.join(words)})\n"

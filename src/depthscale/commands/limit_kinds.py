@@ -10,6 +10,7 @@ from depthscale.answers import InputError, Undefined
 from depthscale.commands.options import (
     ACTIVATIONS,
     NO_BRANCH,
+    UNEVEN,
     activation_option,
     correlation,
     length,
@@ -308,7 +309,7 @@ def _unshaped_arguments(parser: argparse.ArgumentParser) -> None:
     add("--width", type=positive, metavar="N", help="units a layer of a real network")
     add("--drop", type=number, help="with --width: probability dropped, which gives theta and H, "
         "or jumps in place of H where single drops count")  # fmt: skip
-    masks_option(parser, layers=NO_BRANCH)
+    masks_option(parser, clean=UNEVEN, layers=NO_BRANCH)
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--y0", type=length, help="start at y (default: at infinity)")
     start.add_argument("--x0", type=length, help="or at x = y^-beta")

@@ -177,7 +177,7 @@ def _residual(question: Question, options: argparse.Namespace, times: Sequence[f
         found = [
             network.fluctuation(
                 options.depth,
-                1 - eps0 if rho0 is None else rho0,
+                1 - question.start["eps0"] if rho0 is None else rho0,
                 layers=max(1, round(time * options.depth)),
                 paths=options.paths,
                 seed=options.seed,

@@ -33,7 +33,8 @@ examples:
   depthscale limit shaped-smooth --activation tanh --a 1 --time .5
   depthscale limit residual --rho0 .3 --time 1 --width 256
   depthscale limit unshaped --activation relu --time .25,.5 --plot law.svg
-  depthscale limit unshaped --help     (the options of a kind)
+
+The options of a kind: depthscale limit KIND --help.
 
 Prints the law of two signals (or of one) in a random network of depth t widths: mean, standard
 deviation and quantiles of a reading such as their correlation, from the density of its stochastic

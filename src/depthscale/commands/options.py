@@ -22,6 +22,7 @@ MASKS = {
 }
 """Noise by name, as the help spells it."""
 NO_BRANCH = "dropping whole layers needs a residual branch, which has no critical point here"
+UNEVEN = "it makes two lengths, and this takes noise that meets both inputs alike"
 
 # Options -----------------------------------------------------------------------------------------
 

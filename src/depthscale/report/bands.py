@@ -24,7 +24,7 @@ PARAMETERS = {
     "gain": "factor of the activation, or scale of the weights in its place",
     "input_scale": "a of psi(x) = c (phi(a x + b) + d)",
     "input_shift": "b",
-    "output_scale": "c",
+    "output_scale": "c, factor of the activation",
     "output_shift": "d",
     "skip": "factor of the identity",
     "branch": "factor of the branch",

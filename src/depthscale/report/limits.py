@@ -85,16 +85,17 @@ def plot_shape(payload: Mapping[str, Any], target: str | Path | None = None) -> 
         target: file, or None.
     """
     with style():
-        figure = page((4.8, 3.2))
+        figure = page((6.0, 3.2))
         axes = figure.subplots()
         axes.axhline(payload["target"], color=GUIDE, linewidth=0.8, linestyle=":", label="target")
         layers = range(len(payload["correlation"]))
         axes.plot(layers, payload["correlation"], color=COLOURS[1], linestyle="--",
             label="infinite width")  # fmt: skip
         if payload["band"] is not None:
-            _band(axes, payload["band"])
-        axes.set(xlabel="layer", ylabel=LABELS["rho"])
-        axes.legend(loc="best")
+            band = payload["band"]
+            draw_fan(axes, np.array(band["layers"]), band["levels"], np.array(band["rho"]))
+        axes.set(xlabel="layer", ylabel=LABELS["rho"], xlim=(0, payload["depth"]))
+        figure.legend(loc="outside right upper")
         width = "infinite width" if payload["width"] is None else f"width {payload['width']}"
         title = f"{clean(payload['activation'])}, method {payload['method']}, {width}"
         figure.suptitle(title, fontsize="medium")
