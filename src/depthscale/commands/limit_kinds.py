@@ -126,6 +126,7 @@ def _shaped_relu(options: argparse.Namespace) -> Question:
 
     if options.covariance is not None:
         return _of_matrix(title, limit, constants, of_lengths, options.covariance)
+    start = _start_of(options)
     u0 = limit.start(options.rho0, options.eps0)
 
     def facts(time: float) -> dict[str, Any]:
@@ -140,7 +141,7 @@ def _shaped_relu(options: argparse.Namespace) -> Question:
         "late_log_eps_drift": late.mean,
         "late_log_eps_variance": late.variance,
     }
-    return Question(title, _start_of(options), constants, facts, exact, limit, u0)
+    return Question(title, start, constants, facts, exact, limit, u0)
 
 
 # Shaped smooth ------------------------------------------------------------------------------------
@@ -266,7 +267,8 @@ def _residual(options: argparse.Namespace) -> Question:
         "growth": network.growth,
         "width": options.width,
     }
-    start = same.shaped.start(options.rho0, options.eps0)
+    start = _start_of(options)
+    same.shaped.start(options.rho0, options.eps0)  # refuses what stays as it is
     title = (
         f"Residual network, sigma^2 = {network.variance:g}, slopes {network.slope_plus:g} and"
         f" {network.slope_minus:g}"
@@ -275,10 +277,9 @@ def _residual(options: argparse.Namespace) -> Question:
     equal = f"equals a shaped network of slopes {slopes} at infinite width"
     return Question(
         title,
-        _start_of(options),
+        start,
         constants,
         lambda time: {"log_length": network.growth * time},
-        u0=start,
         residual=network,
         notes=(equal, *same.differences),
     )
@@ -500,7 +501,10 @@ def _of_matrix(
 ) -> Question:
     from depthscale.finite.diffusion.covariance import checked_matrix
 
-    v0 = checked_matrix(rows)
+    try:
+        v0 = checked_matrix(rows)
+    except InputError as error:
+        raise InputError(f"--covariance: {error}") from None
     start = {"covariance": v0.tolist()}
     return Question(title, start, constants, facts, exact or {}, limit=limit, v0=v0)
 

@@ -200,14 +200,16 @@ def _finite(value: float) -> float | Undefined:
     return Undefined("so many of the networks have exploded by then")
 
 
-def fan(question: Question, options: argparse.Namespace) -> list[dict[str, Any]]:
+def fan(question: Question, options: argparse.Namespace, sampled: bool) -> list[dict[str, Any]]:
     """Quantiles at times up to the last one, from the start on where it is finite."""
     from argparse import Namespace
 
     import numpy as np
 
     quick = Namespace(**{**vars(options), "paths": min(options.paths, FAN_PATHS)})
-    times = [options.time[-1] * (k / FAN) ** 2 for k in range(3, FAN + 1)]
+    # paths take even steps, of which they tabulate one; a density is dense where it spreads
+    power, first = (1, 1) if sampled else (2, 3)
+    times = [options.time[-1] * (k / FAN) ** power for k in range(first, FAN + 1)]
     found = solved(question, quick, times)
     rows = found.rows(options.level)
     if question.v0 is not None or question.residual is not None:

@@ -101,7 +101,9 @@ def limit(options: argparse.Namespace) -> int:
             from depthscale.report.limits import plot_limit
 
             with writing(options.plot):
-                plot_limit(payload, densities, fan(question, options), options.plot)
+                sampled = payload["errors_are"] == "standard errors"
+                rows = fan(question, options, sampled)
+                plot_limit(payload, densities, rows, options.plot)
     if options.json:
         print_json(payload)
     else:

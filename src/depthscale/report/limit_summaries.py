@@ -123,8 +123,8 @@ def _matrix(payload: Mapping[str, Any]) -> list[str]:
 def _strips(payload: Mapping[str, Any], densities: Mapping[str, Any]) -> list[str]:
     """The density at every time as a row of bars, each on a scale of its own."""
     edges = densities["edges"]
-    if len(edges) < 3 or edges[0] == edges[-1]:
-        return [f"{payload['reading']} is certain: {plain_number(payload['mean'], 6)}"]
+    if edges[0] == edges[-1]:
+        return ["all of it in one place" if payload["sd"] == 0 else "too narrow to be drawn"]
     low, high = (plain_number(edge, 3) for edge in (edges[0], edges[-1]))
     lines = [f"density of {payload['reading']} from {low} to {high}"]
     for row, shares in zip(payload["times"], densities["shares"], strict=True):
