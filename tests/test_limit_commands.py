@@ -76,8 +76,6 @@ class TestLimit:
         _, paths = answer(f"{matrix} --paths 20000")
         assert "paths" in paths["solver"]
         assert_close(density, paths)
-        _, paths = answer(f"{RELU} --time .5 --solver paths --paths 20000")
-        assert_close(density, paths)
 
     def test_the_last_time_stands_at_the_top_whether_one_is_asked_for_or_several(self, answer):
         _, alone = answer(f"{RESIDUAL} --time .5")
@@ -194,7 +192,7 @@ class TestLimit:
     def test_files(self, run, answer):
         import xarray
 
-        line = f"{RELU} --time .25,.5 --solver paths --paths 500"
+        line = f"{RELU} --time .25,.5"
         code, _, err = run(f"{line} --save law.nc --plot law.svg")
         assert (code, err) == (0, "wrote law.nc\nwrote law.svg\n")
         with xarray.open_dataset("law.nc", engine="scipy") as saved:
@@ -208,7 +206,7 @@ class TestLimit:
     @pytest.mark.parametrize(
         "line",
         [
-            f"{RELU} --time .25,.5 --solver paths --paths 500",
+            f"{RELU} --time .25,.5",
             f"{TANH} --width 256 --drop 1e-4 --time .5 --reading log_eps --paths 2000",
             "limit residual --eps0 1e-3 --time 1 --width 64 --paths 1000",
             "limit shaped-smooth --second 1 --third -.75 --a .7 --rho0 .2 --time .5 --paths 2000",
