@@ -60,7 +60,7 @@ def test_only_the_difference_of_the_slopes_matters():
 
 @pytest.mark.parametrize("bad", [(math.nan, 0), (0, math.inf), ("1", 0), (1e7, 0)])
 def test_slopes_have_to_be_numbers(bad):
-    with pytest.raises(InputError, match="c_(plus|minus)"):
+    with pytest.raises(InputError, match=r"c_(plus|minus)"):
         ShapedReLU(*bad)
 
 
@@ -140,6 +140,10 @@ def test_opposite_inputs_of_a_linear_network_stay():
         ShapedReLU(1.0, 1.0).start(rho=-1.0)
     with pytest.raises(InputError, match="entrance"):
         ShapedReLU(1.0, 1.0).entry(0.1)
+    with pytest.raises(InputError, match="time"):
+        SHAPED.entry(0.0)
+    with pytest.raises(InputError, match="correlations"):
+        SHAPED.nu(1.5)
 
 
 # Infinite width ----------------------------------------------------------------------------------
@@ -157,11 +161,12 @@ def test_the_deterministic_limit_takes_its_time(rho0, bending):
 
 
 def test_near_alignment_the_deterministic_limit_keeps_its_digits():
-    # nu ~ k eps^(3/2), k = Dc^2 2 sqrt2/(6 pi)...: eps^(-1/2) grows by k t/2
+    # eps' = -k eps^(3/2), k = Dc^2 sqrt2/(3 pi): eps^(-1/2) grows by k t/2
     found = SHAPED.mean_field([3.0], eps0=1e-16).eps[0]
-    k = 2**1.5 / (6 * math.pi)
+    k = math.sqrt(2) / (3 * math.pi)
     assert found == pytest.approx((1e8 + k * 3 / 2) ** -2, rel=1e-10)
     assert SHAPED.mean_field([0.0, 1.0], rho0=1.0).eps.tolist() == [0.0, 0.0]
+    assert SHAPED.mean_field([0.0], eps0=0.4).eps.tolist() == [0.4]
 
 
 def followed(layer: MeanField, depth: int, eps: float) -> float:
@@ -257,7 +262,7 @@ def test_linear_residual_networks_scatter_as_products_of_matrices_do():
 @pytest.mark.parametrize("start", ["pinned", "drawn"])
 def test_residual_networks_scatter_as_predicted(start):
     # sqrt n SD against exact networks; 1/n corrections are 1 % at n = 64
-    residual, depth, width, nets = ResidualReLU(1.0, 1.0, 0.0), 8, 64, 10_000
+    residual, depth, width, nets = ResidualReLU(1.0, 1.0, 0.0), 8, 64, 8000
     networks = Ensemble.of([residual.layer(depth)] * depth, [width] * (depth + 1))
     eps = last_misalignment(networks, 0.7, nets, 5, start)
     apart = (eps - eps.mean()) ** 2
@@ -269,23 +274,23 @@ def test_residual_networks_scatter_as_predicted(start):
 
 def test_fluctuations_are_checked():
     residual = ResidualReLU(1.0)
-    for bad in ({"rho0": 1.0}, {"rho0": 0.1, "start": "free"}, {"rho0": 0.1, "layers": -1}):
+    for bad in ({"rho0": 1.0}, {"start": "free"}, {"layers": -1}, {"paths": 0}):
         with pytest.raises(InputError, match="expected"):
-            residual.fluctuation(8, **bad)
+            residual.fluctuation(8, **{"rho0": 0.1, **bad})
+    assert float(residual.fluctuation(8, 0.1, layers=0, paths=1000).value) < 1e-12
 
 
 # Exact networks at real width --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("slopes", "bias"), [((0.5, -0.5), 0.0), ((0.0, -1.0), 0.004)])
-def test_networks_of_width_200_follow_the_stochastic_limit(slopes, bias):
-    # a law passes at 1.63/sqrt(nets) with probability 99 %; the networks themselves are off by
-    # some 1/n, and by 1/sqrt n where the mean slope moves away from 1: see the convergence in d
-    shaped, width, layers, nets = ShapedReLU(*slopes), 200, 50, 2500
-    networks = Ensemble.of([shaped.layer(width)] * layers, [width] * (layers + 1))
+def test_networks_of_width_200_follow_the_stochastic_limit():
+    # the law's own samples pass at 1.63/sqrt(nets) with probability 99 %; 40 000 such networks are
+    # within 0.0053 of it, of which their noise explains all
+    width, layers, nets = 200, 50, 2500
+    networks = Ensemble.of([SHAPED.layer(width)] * layers, [width] * (layers + 1))
     rho = 1 - last_misalignment(networks, 0.7, nets, seed=11)
-    law = density(shaped, shaped.start(rho=0.3), [layers / width], tolerance=1e-5)
-    assert law.distance(rho, 0) <= 1.63 / math.sqrt(nets) + 0.003 + bias
+    law = density(SHAPED, SHAPED.start(rho=0.3), [layers / width], tolerance=1e-5)
+    assert law.distance(rho, 0) <= 1.63 / math.sqrt(nets) + 0.005
 
 
 def test_log_lengths_are_normal():
