@@ -28,6 +28,7 @@ from depthscale.theory.records import as_numbers
 ENGINES = ("chain", "chain paths", "ensemble")
 LEAST_WIDTH = 16
 """Units from which the expansion of the chain in 1/n is trusted without being asked for."""
+NARROW = f"some layer is narrower than {LEAST_WIDTH} units"
 
 
 def correlation_band(
@@ -39,7 +40,6 @@ def correlation_band(
     sigma_w: float | None = None,
     sigma_b: float | None = None,
     drop: float = 0.0,
-    skip: float = 0.0,
     q0: float | None = None,
     levels: Sequence[float] = LEVELS,
     engine: str | None = None,
@@ -65,8 +65,8 @@ def correlation_band(
     sigma_w, sigma_b:
         Standard deviations. ``sigma_w=None``: critical, at this ``sigma_b`` or at the length
         ``q0``; scale-free activations need neither.
-    drop, masks, skip:
-        As for ``MeanField``. A residual network needs ``sigma_w`` and is sampled.
+    drop, masks:
+        As for ``MeanField``.
     q0:
         Mean square of the pre-activations at layer 0, default that at which the network settles, or
         1 where it does not.
@@ -99,7 +99,7 @@ def correlation_band(
     >>> band.engine, band.rho[-1].round(3).tolist()
     ('chain', [0.719, 0.863, 0.923, 0.959, 0.985])
     """
-    case = _case(activation, width, depth, eps0, sigma_w, sigma_b, drop, masks, q0, start, skip)
+    case = _case(activation, width, depth, eps0, sigma_w, sigma_b, drop, masks, q0, start)
     asked = as_numbers("levels", levels).ravel()
     if not asked.size or not np.all((asked > 0) & (asked < 1)):
         raise InputError(f"levels are {levels!r}; expected probabilities inside (0, 1)")
@@ -159,7 +159,6 @@ def _case(
     masks: str,
     q0: float | None,
     start: str,
-    skip: float,
 ) -> _Case:
     depth = whole("depth", depth, 1, "hops")
     sizes = list(width) if isinstance(width, Iterable) else [width] * (depth + 1)
@@ -171,11 +170,9 @@ def _case(
     if start not in STARTS:
         raise InputError(f"start = {start!r}: expected one of {', '.join(STARTS)}")
     phi = as_activation(activation)
-    if sigma_w is None and skip:
-        raise InputError(f"skip = {skip!r}: a residual network has no critical sigma_w; give one")
     if sigma_w is None:
         sigma_w, sigma_b, q0 = _critical(phi, sigma_b, drop, masks, q0)
-    layer = MeanField(phi, sigma_w, sigma_b or 0.0, drop=drop, masks=masks, skip=skip)
+    layer = MeanField(phi, sigma_w, sigma_b or 0.0, drop=drop, masks=masks)
     if q0 is None:
         settled = Undefined("without theory") if phi.why_no_theory else layer.q
         q0 = 1.0 if isinstance(settled, Undefined) else settled
@@ -208,7 +205,7 @@ def _choose(case: _Case, engine: str | None, measured: bool) -> tuple[str, str]:
     """The engine and the reason for it."""
     if engine is not None and engine not in ENGINES:
         raise InputError(f"engine = {engine!r}: expected one of {', '.join(ENGINES)}")
-    one, three = _not_one(case), _not_three(case, measured)
+    one, three = _not_one(case.layer), _not_three(case, measured)
     reasons = {"chain": one, "chain paths": one and three, "ensemble": ""}
     if not measured:
         reasons["ensemble"] = "networks show the cosine of their units, not their covariance"
@@ -228,7 +225,7 @@ def _choose(case: _Case, engine: str | None, measured: bool) -> tuple[str, str]:
             "lengths fluctuate little about a stable one, so the covariance of a pair is followed"
             " by its three numbers"
         )
-    reason = "some layer is narrower than 16 units" if narrow else three
+    reason = NARROW if narrow else three
     if reasons["ensemble"]:
         if not one:
             return "chain", f"the only engine that follows the covariance, although {reason}"
@@ -236,13 +233,49 @@ def _choose(case: _Case, engine: str | None, measured: bool) -> tuple[str, str]:
     return "ensemble", f"exact networks, because {reason}"
 
 
-def _not_one(case: _Case) -> str:
+def correlation_chain(
+    layers: Sequence[MeanField], widths: Sequence[int], eps0: float
+) -> Law | Undefined:
+    """The law of the measured correlation of a pair that is pinned at layer 0, layer by layer.
+
+    Parameters
+    ----------
+    layers:
+        One for each of the L hops; their weights may differ.
+    widths:
+        Units of the L + 1 layers.
+    eps0:
+        ``1 - cos`` at layer 0, in [0, 2].
+
+    Returns
+    -------
+    Law
+        Without sampling noise, of the layers before the first that is narrower than 16 units;
+        ``Undefined`` where the correlation alone is no chain.
+
+    Raises
+    ------
+    InputError
+        Widths or a start out of range.
+    """
+    names = sorted({layer.activation.name for layer in layers})
+    if len(names) > 1:
+        return Undefined(f"the hops have different activations: {', '.join(names)}")
+    if reason := next(filter(None, map(_not_one, layers)), ""):
+        return Undefined(reason)
+    narrow = [layer for layer, width in enumerate(widths) if width < LEAST_WIDTH]
+    sizes = widths[: narrow[0]] if narrow else widths
+    if len(sizes) < 2:
+        return Undefined(NARROW)
+    return chain_density(Route.of(layers[0].activation, sizes, eps0, "pinned"))
+
+
+def _not_one(layer: MeanField) -> str:
     """Why the correlation alone is no chain, or nothing."""
-    layer = case.layer
     if layer.activation.degree != 1:
         return f"{layer.activation.name} is not made of two slopes that meet at 0"
     if layer.skip:
-        return "a residual branch carries the units themselves on"
+        return "a residual branch keeps the units of the layer before"
     if layer.sigma_b > 0:
         return "with a bias the lengths matter too"
     return "dropout is not in it" if layer.drop > 0 else ""
@@ -274,7 +307,7 @@ class _Found(NamedTuple):
 def _law(case: _Case, engine: str, measured: bool, networks: int, seed: int) -> _Found:
     if engine == "ensemble":
         return _sampled(case, networks, seed)
-    if _not_one(case):
+    if _not_one(case.layer):
         return _Found(
             covariance_paths(
                 case.layer,
@@ -290,7 +323,7 @@ def _law(case: _Case, engine: str, measured: bool, networks: int, seed: int) -> 
     if engine == "chain paths":
         return _Found(chain_paths(route, paths=networks, seed=seed, measured=measured))
     law = chain_density(route, measured=measured)
-    lower = chain_density(replace(route, order=1), measured=measured)
+    lower = chain_density(replace(route, order=1), measured=measured, nodes=1.6)
     z = np.linspace(0.0, 6.0, 13)
     ratio = float(route.phi.step(z).ratio(min(case.widths)).max())
     return _Found(law, lower, ratio)
