@@ -140,7 +140,7 @@ class Shaped:
         --------
         >>> from depthscale.practice.shaping.shape import shape
         >>> shape("relu", depth=50).module()
-        LeakySlope(slope=0.430523, gain=1.29889)
+        LeakySlope(slope=0.430523, gain=1.29895)
         """
         from depthscale.practice.shaping.modules import build
 
