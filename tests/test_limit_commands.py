@@ -140,6 +140,17 @@ class TestLimit:
         assert found["mean"] == pytest.approx(settled["log_y_mean"], abs=2e-3)
         assert found["sd"] ** 2 == pytest.approx(settled["log_y_variance"], abs=2e-3)
 
+    def test_a_linear_network_has_a_normal_law(self, answer):
+        _, found = answer("limit unshaped --activation identity --y0 1 --time .5 --reading log_y")
+        # products of chi-squares: log y = lam t + s B, s^2 = 4, lam = -1
+        assert found["mean"] == pytest.approx(-0.5, abs=1e-6)
+        assert found["sd"] == pytest.approx(math.sqrt(2), abs=1e-6)
+
+    def test_opposite_inputs_are_an_entrance(self, answer):
+        _, density = answer("limit shaped-relu --rho0 -1 --time .5")
+        line = "limit shaped-relu --covariance 1,-1;-1,1 --time .5 --paths 20000"
+        assert_close(density, answer(line)[1])
+
     def test_explosion_is_answered_by_its_law(self, answer, run):
         line = "limit shaped-smooth --second 1 --third .25 --time .5"
         code, found = answer(f"{line} --level .5,.99")
