@@ -40,7 +40,7 @@ def render_band(payload: Mapping[str, Any]) -> str:
     lines += wrap(f"{'engine':<{NAME}}", f"{payload['engine']}: {clean(payload['why'])}")
     lines += ["", *band_table(payload)]
     worst = max((v for row in payload["rho_error"] for v in row if v is not None), default=0.0)
-    lines += ["", f"largest error of a quantile: {plain_number(worst, 2)}"]
+    lines += ["", f"largest error of a quantile: {plain_number(worst, 1)}"]
     return "\n".join([*lines, *_referee(payload.get("referee"))])
 
 
