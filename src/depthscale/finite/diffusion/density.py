@@ -63,7 +63,7 @@ def density(
     equation:
         What is solved.
     start:
-        ``u`` at time 0: a number below ``explodes_at``, or ``inf`` where the equation has an
+        ``u`` at time 0: a number below ``explodes_at``, or ``enters_at`` where the equation has an
         entrance there.
     times:
         Shape (T,), increasing, positive.
@@ -128,8 +128,10 @@ def _checked_times(times: ArrayLike) -> Array:
 
 def _checked_start(equation: Equation, start: float) -> float:
     u0 = as_number("start", start)
-    if math.isnan(u0) or u0 == -math.inf:
-        raise InputError(f"start is {start!r}; expected a number, or inf where infinity enters")
+    if math.isnan(u0) or (math.isinf(u0) and u0 != equation.enters_at):
+        raise InputError(
+            f"start is {start!r}; expected a number, or {equation.enters_at} where infinity enters"
+        )
     top = equation.explodes_at
     if math.isfinite(top) and u0 >= top:
         raise InputError(

@@ -133,6 +133,11 @@ class ShapedReLU(Equation, CovarianceLimit):
         bent = np.where(positive, bend(angle), opposed) * np.cosh(away) ** 2
         return np.asarray(self.bending / (2 * math.pi) * bent + np.tanh(u) / 2)
 
+    @property
+    def enters_at(self) -> float:
+        """``-inf``: opposite inputs."""
+        return -math.inf
+
     def entry(self, time: float) -> Entry:
         """The law of ``z`` soon after opposite inputs, ``z = -inf``, if the slopes differ.
 
