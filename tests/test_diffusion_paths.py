@@ -375,5 +375,5 @@ def test_bad_input_is_refused_with_what_was_given(call: Callable[[], Any], messa
 
 def test_scores_and_weights_are_a_normal_law() -> None:
     assert WEIGHTS.sum() == pytest.approx(1.0, abs=1e-11)
-    assert WEIGHTS @ SCORES**4 == pytest.approx(3.0, abs=1e-8)
+    assert pytest.approx(3.0, abs=1e-8) == WEIGHTS @ SCORES**4
     assert abs(SCORES[-1]) > -ndtri(2.0**-33)
