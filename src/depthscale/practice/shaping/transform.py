@@ -41,8 +41,8 @@ _DOUBLINGS = 14
 """Of the nonlinearity, up to which a solution is looked for that is then followed down."""
 
 _SCALES = np.geomspace(1e-3, 4.0, 45)
-# closer around 0, where breaks are; no point at 0 itself, where an odd function is singular
-_SHIFTS = 4.0 * np.sinh(np.linspace(-3.0, 3.0, 90)) / math.sinh(3.0)
+_STEPS = np.linspace(-3.0, 3.0, 90)
+_FINE_STEPS = np.linspace(-3.0, 3.0, 210)  # where a break makes solutions lie close together
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,11 @@ def _conditions(method: str, amount: float, a: Array, of: _Moments) -> tuple[Arr
 def _table(base: Activation) -> tuple[Array, Array, _Moments]:
     """Moments on a grid of input scales and shifts, in units of the function's own length."""
     unit = base.scale / 2 if math.isfinite(base.scale) else 1.0
-    a, b = (unit * _SCALES)[:, None], (unit * _SHIFTS)[None, :]
-    x, w = np.polynomial.legendre.leggauss(256 if base.breaks else 64)
+    steps, nodes = (_FINE_STEPS, 256) if base.breaks else (_STEPS, 64)
+    # closer around 0, where breaks are; not 0 itself, where an odd function is singular
+    shifts = 4.0 * np.sinh(steps) / math.sinh(3.0)
+    a, b = (unit * _SCALES)[:, None], (unit * shifts)[None, :]
+    x, w = np.polynomial.legendre.leggauss(nodes)
     z, weight = 8.0 * x, 8.0 * w * np.exp(-32.0 * x * x) / math.sqrt(2 * math.pi)
     u = a[..., None] * z + b[..., None]
     g, d, s = base(u) - base(b)[..., None], base.derivative(u), base.second_derivative(u)
