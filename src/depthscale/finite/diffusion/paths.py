@@ -175,7 +175,7 @@ def sample(
     equation:
         What is sampled.
     start:
-        ``u`` at time 0, or ``inf`` where the equation has an entrance there.
+        ``u`` at time 0, or ``inf`` or ``-inf`` where the equation has an entrance there.
     times:
         Shape (T,), increasing, positive.
     paths:
@@ -326,8 +326,8 @@ def _moves(
     equation: Equation, gap: float, u: Array, ends: Array, tolerance: float
 ) -> tuple[Moves, int]:
     """Moves across a gap, in as many equal ones as make their series short."""
-    count = 1
-    table = moves(equation, gap, u, ends, tolerance)
+    count = max(1, math.ceil(gap * equation.noise**2 / 2))
+    table = moves(equation, gap / count, u, ends, tolerance)
     while table.error > _LONGEST * tolerance and count < 64:
         count *= 2
         table = moves(equation, gap / count, u, ends, tolerance)
@@ -347,7 +347,7 @@ class Glide:
     @staticmethod
     def of(flow: Flow, duration: float, low: float, cell: float) -> Glide:
         """The flow after a duration, on ``_CELLS`` cells."""
-        nodes = low + cell * np.arange(_CELLS + 1)
+        nodes = np.asarray(low + cell * np.arange(_CELLS + 1), dtype=float)
         values = (flow.of(duration)(nodes) - low) / cell
         gone = ~np.isfinite(values)
         values[gone] = _GONE
