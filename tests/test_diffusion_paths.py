@@ -20,15 +20,8 @@ from depthscale.finite.diffusion.alignment_paths import Jumps, sample_unshaped
 from depthscale.finite.diffusion.density import density
 from depthscale.finite.diffusion.equation import IDENTITY, Equation
 from depthscale.finite.diffusion.law import DensityLaw, SampleLaw
-from depthscale.finite.diffusion.paths import (
-    BLOCK,
-    STRETCH,
-    Room,
-    Splitting,
-    plan,
-    sample,
-    schedule,
-)
+from depthscale.finite.diffusion.paths import BLOCK, STRETCH, plan, sample, schedule
+from depthscale.finite.diffusion.programs import ExactMoves, Room, Splitting
 from depthscale.finite.diffusion.shaped import ShapedReLU
 from depthscale.finite.diffusion.smooth import ShapedSmooth
 from depthscale.finite.diffusion.solve import law
@@ -254,7 +247,8 @@ def test_moves_keep_what_two_times_have_in_common() -> None:
 
 def test_a_long_gap_is_crossed_in_several_moves() -> None:
     made = plan(SHAPED, START, [0.5, 3.5])
-    assert len(made.program.stages[0]) > 1  # type: ignore[attr-defined]
+    assert isinstance(made.program, ExactMoves)
+    assert len(made.program.stages[0]) > 1
     exact = density(SHAPED, START, 3.5)
     drawn = made.draw(40_000)
     assert exact.distance(np.tanh(drawn.u[1]), 0, "rho") < FAR / math.sqrt(40_000)
