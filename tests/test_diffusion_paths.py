@@ -246,10 +246,10 @@ def test_moves_keep_what_two_times_have_in_common() -> None:
 
 
 def test_a_long_gap_is_crossed_in_several_moves() -> None:
-    made = plan(SHAPED, START, [0.5, 3.5])
+    made = plan(SHAPED, START, [0.5, 2.0])
     assert isinstance(made.program, ExactMoves)
     assert len(made.program.stages[0]) > 1
-    exact = density(SHAPED, START, 3.5)
+    exact = density(SHAPED, START, 2.0)
     drawn = made.draw(40_000)
     assert exact.distance(np.tanh(drawn.u[1]), 0, "rho") < FAR / math.sqrt(40_000)
 
