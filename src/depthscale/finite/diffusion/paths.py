@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from depthscale.answers import InputError
 from depthscale.finite.diffusion.equation import Equation
@@ -78,32 +79,37 @@ class PathPlan:
         count, root = whole("paths", paths, 2), whole("seed", seed, 0)
         u = torch.empty(self.times.size, count, dtype=torch.float64)
 
-        def stretch(index: int) -> None:
-            stream = np.random.SeedSequence(root, spawn_key=(index,))
-            draws, room = Draws(stream, torch.device("cpu")), Room(BLOCK)
-            for start in range(index * STRETCH, min(count, (index + 1) * STRETCH), BLOCK):
-                piece = u[:, start : start + BLOCK]
-                if piece.shape[1] == BLOCK:
-                    self.program.run(draws.normals, room, piece)
-                else:
-                    block = torch.empty(self.times.size, BLOCK, dtype=torch.float64)
-                    self.program.run(draws.normals, room, block)
-                    piece.copy_(block[:, : piece.shape[1]])
+        def work(indices: range) -> None:
+            room = Room(BLOCK)
+            for index in indices:
+                stream = np.random.SeedSequence(root, spawn_key=(index,))
+                draws = Draws(stream, torch.device("cpu"))
+                for start in range(index * STRETCH, min(count, (index + 1) * STRETCH), BLOCK):
+                    self._block(draws, room, u[:, start : start + BLOCK])
 
-        over_stretches(stretch, count)
+        over_stretches(work, count)
         return SampleLaw(self.times, self.equation.readings, u.numpy(), self.solver)
 
+    def _block(self, draws: Draws, room: Room, out: Tensor) -> None:
+        """The next block of a stream, of which the first paths are wanted."""
+        if out.shape[1] == BLOCK:
+            self.program.run(draws.normals, room, out)
+            return
+        block = torch.empty(self.times.size, BLOCK, dtype=torch.float64)
+        self.program.run(draws.normals, room, block)
+        out.copy_(block[:, : out.shape[1]])
 
-def over_stretches(work: Callable[[int], None], paths: int) -> None:
-    """Do every stretch of an ensemble on the threads that torch may use."""
+
+def over_stretches(work: Callable[[range], None], paths: int) -> None:
+    """Share out the stretches of an ensemble among the threads that torch may use."""
     count = math.ceil(paths / STRETCH)
     workers = min(count, torch.get_num_threads())
+    shares = [range(first, count, workers) for first in range(workers)]
     if workers == 1:
-        for index in range(count):
-            work(index)
+        work(shares[0])
         return
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(work, range(count)))
+        list(pool.map(work, shares))
 
 
 def plan(
