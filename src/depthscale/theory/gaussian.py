@@ -103,18 +103,40 @@ def expectation(f: Function, q: ArrayLike, shape: Shape = Shape()) -> Array:
     if not positive.all():
         out[~positive] = f(np.zeros(1))[0]
     sigma = np.sqrt(flat)
-    marks = np.array(shape.breaks + (shape.centres or (0.0,)))
     grade = _grade(sigma, shape.scale)
     for level in np.unique(grade[positive]):
         index = np.flatnonzero(positive & (grade == level))
-        column = sigma[index, None]
-        rule = _graded(_CUSP if shape.cusped else level, shape.crowd, 8)
-        s, weight = _cells(np.sort(marks / column, axis=-1), -REACH, REACH, rule)
-        x = s * column
-        if shape.cusped:
-            _off_the_breaks(x, np.abs(x), shape.breaks)
-        out[index] = np.einsum("ij,ij,ij->i", f(x), _density(s), weight)
+        x, weight = _nodes(sigma[index], level, shape)
+        out[index] = np.einsum("ij,ij->i", f(x), weight)
     return out.reshape(q.shape)
+
+
+def nodes(q: float, shape: Shape = Shape()) -> tuple[Array, Array]:
+    """The rule behind ``expectation`` at one ``q > 0``: places ``x`` and weights, both [node].
+
+    ``E[f(u)] = weight @ f(x)`` for ``u ~ N(0, q)``; one rule serves all moments of a function.
+
+    >>> x, weight = nodes(2.0)
+    >>> round(float(weight @ x**4), 10)
+    12.0
+    """
+    if not 0 < q < math.inf:
+        raise InputError(f"q is {q!r}; a Gaussian rule needs a finite variance q > 0")
+    sigma = np.array([math.sqrt(q)])
+    x, weight = _nodes(sigma, int(_grade(sigma, shape.scale)[0]), shape)
+    return x[0], weight[0]
+
+
+def _nodes(sigma: Array, grade: int, shape: Shape) -> tuple[Array, Array]:
+    """Places and weights, each (deviations, nodes), for deviations of one grade."""
+    column = sigma[:, None]
+    marks = np.array(shape.breaks + (shape.centres or (0.0,)))
+    rule = _graded(_CUSP if shape.cusped else grade, shape.crowd, 8)
+    s, weight = _cells(np.sort(marks / column, axis=-1), -REACH, REACH, rule)
+    x = s * column
+    if shape.cusped:
+        _off_the_breaks(x, np.abs(x), shape.breaks)
+    return x, _density(s) * weight
 
 
 def pair_expectation(
