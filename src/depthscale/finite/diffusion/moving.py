@@ -1,0 +1,342 @@
+r"""Finite volumes on a grid that moves and grows with the law, in logarithmic time.
+
+A law that starts at a point, or at infinity, is narrow at first and travels many of its own widths.
+So the cells move: their ends ``[low(t), high(t)]`` follow the drift's flow and the spread of the
+noise, and between them the faces are evenly spaced. In ``theta = log t`` a point start and an
+entrance from infinity look the same at every scale, hence steps of equal length serve all times.
+
+The probabilities ``p_i`` of the moving cells obey ``dp/dtheta = t G(t) p``, where ``G`` exchanges
+neighbours only. Through a face with drift ``v`` relative to it flows, per unit of time (Scharfetter
+and Gummel 1969, the flux of a stationary solution between two nodes),
+
+    F = (D/h^2) [B(-v h/D) p_i - B(v h/D) p_(i+1)],    B(x) = x/(e^x - 1),  D = s^2/2.
+
+Rates are positive and what leaves a cell enters another: ``G`` generates a Markov chain, whatever
+the cell's width. The error is of order ``h^2``. Time is advanced by the five-stage SDIRK method of
+order 4 of Hairer and Wanner, Solving Ordinary Differential Equations II, Table IV.6.5: L-stable,
+every stage one tridiagonal solve.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from depthscale.finite.diffusion.equation import Equation
+from depthscale.theory.gaussian import Array
+
+_GAMMA = 0.25
+_STAGES = (
+    (),
+    (1 / 2,),
+    (17 / 50, -1 / 25),
+    (371 / 1360, -137 / 2720, 15 / 544),
+    (25 / 24, -49 / 48, 125 / 16, -85 / 12),
+)
+_PLACES = (1 / 4, 3 / 4, 11 / 20, 1 / 2, 1.0)
+_ERROR = (-3 / 16, -27 / 32, 25 / 32, 0.0, 1 / 4)
+"""Weights of the order-4 solution less those of the embedded one of order 3."""
+
+_APART = 0.01
+"""The difference of ``log t`` from which the rates of the ends are taken."""
+
+_LONGEST = 1.0
+"""The longest step in ``log t``."""
+
+
+class Start(NamedTuple):
+    """A normal law at a small time."""
+
+    time: float
+    mean: float
+    sd: float
+
+
+class Ends(NamedTuple):
+    """The two ends of the grid and how fast they move, per unit of ``log t``."""
+
+    low: float
+    high: float
+    low_rate: float
+    high_rate: float
+
+
+class Frame:
+    r"""The ends of the grid at every time: where the law's tails are negligible.
+
+    For weak noise ``P(u_t near x) ~ exp(-S(x, t)/s^2)`` and a level line of ``S`` moves with
+    ``x' = drift + dS/dx``. With ``S`` a parabola around the flow ``c' = drift(c)`` the line ``k``
+    standard deviations away obeys
+
+        x' = drift(x) +- s^2 k^2/(2 |x - c|),
+
+    exact for a linear drift, ``|x - c|^2 = k^2 s^2 t`` for none. Elsewhere the parabola is an
+    approximation: the march looks at what has reached the ends, and ``k`` is raised (see
+    ``density``). An end that comes to ``explodes_at`` stays there and absorbs.
+
+    Parameters
+    ----------
+    start:
+        The law at the beginning.
+    last:
+        The last time.
+    below, above:
+        ``k`` for the two ends.
+    """
+
+    def __init__(
+        self, equation: Equation, start: Start, last: float, below: float, above: float
+    ) -> None:
+        from scipy.integrate import solve_ivp
+
+        self._equation, self._below, self._above = equation, below, above
+        self._top = equation.explodes_at
+        begin, end = math.log(start.time), math.log(last)
+        self._origin = start.mean
+        state = [0.0, math.log(below * start.sd), math.log(above * start.sd)]
+
+        def reaches(log_time: float, state: Array) -> float:
+            return float(self._origin + state[0] + math.exp(min(state[2], 700.0)) - self._top)
+
+        reaches.terminal = True  # type: ignore[attr-defined]
+        how = {"method": "LSODA", "dense_output": True, "rtol": 1e-8}
+        exact = np.array([1e-4 * start.sd, 1e-6, 1e-6])
+        events = [reaches] if math.isfinite(self._top) else None
+        free = solve_ivp(self._free, (begin, end), state, events=events, atol=exact, **how)
+        self._free_span, self._free_path = (begin, float(free.t[-1])), free.sol
+        self.absorbs_from = math.inf
+        if free.status == 1:
+            self.absorbs_from = float(free.t[-1])
+            self._held_span = (self.absorbs_from, end)
+            held = solve_ivp(
+                self._held, self._held_span, free.y[:2, -1], atol=exact[:2], **how
+            )
+            self._held_path = held.sol
+
+    def _slow(self, centre: float) -> float:
+        """Keeps the centre from passing the place of explosion."""
+        return min(max(self._top - centre, 0.0), 1.0)
+
+    def _rates(self, log_time: float, centre: float, gaps: Array) -> tuple[float, Array]:
+        """Of the centre and of the two ends ``centre + gaps``, per unit of ``log t``."""
+        time, noise = math.exp(log_time), self._equation.noise
+        drift = self._equation.drift(np.append(centre, centre + gaps))
+        reach = np.array([self._below, self._above])[: gaps.size]
+        spread = noise**2 * reach**2 / (2 * gaps)
+        return time * float(drift[0]) * self._slow(centre), time * (drift[1:] + spread)
+
+    def _free(self, log_time: float, state: Array) -> Array:
+        gaps = np.exp(np.minimum(state[1:], 700.0)) * np.array([-1.0, 1.0])
+        centre, ends = self._rates(log_time, self._origin + float(state[0]), gaps)
+        return np.append(centre, (ends - centre) / gaps)
+
+    def _held(self, log_time: float, state: Array) -> Array:
+        gap = -np.exp(np.minimum(state[1:], 700.0))
+        centre, end = self._rates(log_time, self._origin + float(state[0]), gap)
+        return np.append(centre, (end - centre) / gap)
+
+    def at(self, log_time: float, absorbing: bool) -> Ends:
+        """The ends at a time; ``absorbing`` tells which side of ``absorbs_from`` is meant.
+
+        Any rate near the true one will do, since ``Motion`` follows it exactly; a difference of
+        positions keeps still where a stiff drift would make much of their last digits.
+        """
+        earliest, latest = self._held_span if absorbing else self._free_span
+        before = max(log_time - _APART, earliest)
+        after = min(log_time + _APART, latest)
+        low, high = self._positions(log_time, absorbing)
+        first, last = self._positions(before, absorbing), self._positions(after, absorbing)
+        low_rate, high_rate = (last - first) / (after - before)
+        return Ends(float(low), float(high), float(low_rate), float(high_rate))
+
+    def _positions(self, log_time: float, absorbing: bool) -> Array:
+        state = (self._held_path if absorbing else self._free_path)(log_time)
+        low = self._origin + (state[0] - math.exp(state[1]))
+        high = self._top if absorbing else self._origin + (state[0] + math.exp(state[2]))
+        return np.array([low, high])
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The grid during one step: its ends follow cubics in ``log t``, evaluated exactly."""
+
+    begin: float
+    end: float
+    first: Ends
+    last: Ends
+    absorbing: bool
+
+    @classmethod
+    def of(cls, frame: Frame, begin: float, end: float) -> Motion:
+        """The motion of a frame between two times, ``absorbs_from`` not being inside."""
+        absorbing = begin >= frame.absorbs_from
+        return cls(begin, end, frame.at(begin, absorbing), frame.at(end, absorbing), absorbing)
+
+    @property
+    def length(self) -> float:
+        """The step in ``log t``."""
+        return self.end - self.begin
+
+    def at(self, place: float) -> Ends:
+        """The ends at a fraction of the step."""
+        x, back = place, 1 - place
+        fall, rise = (1 + 2 * x) * back**2, (3 - 2 * x) * x**2
+        turn = 6 * x * back / self.length
+
+        def end(a: float, b: float, a_rate: float, b_rate: float) -> tuple[float, float]:
+            value = a * fall + b * rise + self.length * x * back * (a_rate * back - b_rate * x)
+            slope = turn * (b - a) + a_rate * back * (1 - 3 * x) + b_rate * x * (3 * x - 2)
+            return value, slope
+
+        first, last = self.first, self.last
+        low, low_rate = end(first.low, last.low, first.low_rate, last.low_rate)
+        high, high_rate = end(first.high, last.high, first.high_rate, last.high_rate)
+        return Ends(low, high, low_rate, high_rate)
+
+
+def nodes(ends: Ends, cells: int) -> Array:
+    """The middles of the cells."""
+    return ends.low + (ends.high - ends.low) * (np.arange(cells) + 0.5) / cells
+
+
+def rates(
+    equation: Equation, time: float, ends: Ends, cells: int, absorbing: bool
+) -> tuple[Array, Array, float]:
+    """Rates per unit of ``log t``: up and down between neighbours, and out of the last cell.
+
+    Returns
+    -------
+    up, down:
+        Shape (cells - 1,): from cell i to i + 1, and from i + 1 to i.
+    out:
+        What the upper end absorbs, of the last cell.
+    """
+    place = np.arange(1, cells + 1) / cells
+    width = (ends.high - ends.low) / cells
+    drift = equation.drift(ends.low + (ends.high - ends.low) * place)
+    along = time * drift - (ends.low_rate + (ends.high_rate - ends.low_rate) * place)
+    diffusion = time * equation.noise**2 / 2
+    half = along * (width / (2 * diffusion))  # half the cell's Peclet number, v h/D
+    half[-1] /= 2  # the end is half a cell from the last node
+    both = np.ones(cells)
+    np.divide(half, np.tanh(half), out=both, where=half != 0)
+    scale = diffusion / width**2
+    up, down = scale * (both + half), scale * (both - half)
+    return up[:-1], down[:-1], 2 * float(up[-1]) if absorbing else 0.0
+
+
+def step(equation: Equation, motion: Motion, p: Array) -> tuple[Array, Array]:
+    """The probabilities after one step, and their estimated error, both of shape (cells,)."""
+    from scipy.linalg.lapack import dgtsv
+
+    slopes: list[Array] = []
+    scale = _GAMMA * motion.length
+    for place, weights in zip(_PLACES, _STAGES, strict=True):
+        time = math.exp(motion.begin + place * motion.length)
+        up, down, out = rates(equation, time, motion.at(place), p.size, motion.absorbing)
+        diagonal = np.ones(p.size)
+        diagonal[:-1] += scale * up
+        diagonal[1:] += scale * down
+        diagonal[-1] += scale * out
+        known = p.copy()
+        for weight, slope in zip(weights, slopes, strict=True):
+            known += (motion.length * weight) * slope
+        *_, solved, _ = dgtsv(
+            -scale * up, diagonal, -scale * down, known, overwrite_dl=1, overwrite_d=1, overwrite_du=1
+        )
+        if not motion.absorbing:
+            solved *= known.sum() / solved.sum()  # equal but for rounding, where rates are large
+        slopes.append((solved - known) / scale)
+    return solved, motion.length * _combined(_ERROR, slopes)
+
+
+def _combined(weights: Sequence[float], slopes: Sequence[Array]) -> Array | float:
+    return sum(w * k for w, k in zip(weights, slopes, strict=True))
+
+
+class Snapshot(NamedTuple):
+    """Nodes and probabilities at one time."""
+
+    u: Array
+    p: Array
+
+
+@dataclass(frozen=True)
+class March:
+    """The laws at the times asked for, and the steps that led there.
+
+    Attributes
+    ----------
+    laws:
+        One a time.
+    steps, asked:
+        The steps taken, and whether a law is asked for after each: what ``follow`` repeats.
+    below, above:
+        What would lie in a fiftieth of the grid at the density of each end, the most after any
+        step; 0 for an absorbing end.
+    """
+
+    laws: tuple[Snapshot, ...]
+    steps: tuple[Motion, ...]
+    asked: tuple[bool, ...]
+    below: float
+    above: float
+
+
+def begin(start: Start, ends: Ends, cells: int) -> Array:
+    """Probabilities of the cells of a normal law; its tails belong to the outermost cells."""
+    from scipy.special import ndtr
+
+    faces = ends.low + (ends.high - ends.low) * np.arange(1, cells) / cells
+    x = (faces - start.mean) / start.sd
+    below = np.concatenate([[0.0], ndtr(x), [1.0]])
+    above = np.concatenate([[1.0], ndtr(-x), [0.0]])
+    return np.asarray(np.where(below[1:] < 0.5, np.diff(below), -np.diff(above)))
+
+
+def explore(
+    equation: Equation, frame: Frame, start: Start, times: Array, cells: int, tolerance: float
+) -> March:
+    """Through all times in steps that each err by at most ``tolerance`` in the distribution."""
+    asked_for = np.log(times).tolist()
+    marks = sorted({*asked_for, frame.absorbs_from} - {math.inf})
+    now, length = math.log(start.time), 0.1
+    p = begin(start, frame.at(now, False), cells)
+    laws: list[Snapshot] = []
+    steps: list[Motion] = []
+    asked: list[bool] = []
+    below = above = 0.0
+    for mark in marks:
+        while now < mark:
+            count = math.ceil((mark - now) / length - 1e-9)
+            target = mark if count <= 1 else now + (mark - now) / count
+            motion = Motion.of(frame, now, target)
+            after, error = step(equation, motion, p)
+            off = float(np.abs(np.cumsum(error)).max())
+            if off <= tolerance:
+                now, p = target, after
+                steps.append(motion)
+                asked.append(target in asked_for)
+                below = max(below, float(p[0]) * cells / 50)
+                if not motion.absorbing:
+                    above = max(above, float(p[-1]) * cells / 50)
+            change = 0.9 * (tolerance / max(off, 1e-30)) ** 0.25
+            length = min(motion.length * min(max(change, 0.2), 3.0), _LONGEST)
+        if asked[-1]:
+            laws.append(Snapshot(nodes(steps[-1].last, cells), p))
+    return March(tuple(laws), tuple(steps), tuple(asked), below, above)
+
+
+def follow(equation: Equation, start: Start, march: March, cells: int) -> tuple[Snapshot, ...]:
+    """The same steps with other cells."""
+    p = begin(start, march.steps[0].first, cells)
+    laws = []
+    for motion, asked in zip(march.steps, march.asked, strict=True):
+        p, _ = step(equation, motion, p)
+        if asked:
+            laws.append(Snapshot(nodes(motion.last, cells), p))
+    return tuple(laws)
