@@ -238,12 +238,19 @@ class Grid:
         cell = np.clip(np.searchsorted(below, levels, side="left") - 1, 0, self.u.size - 1)
         width = faces[1] - faces[0]
         rise = width * slope
+        ends = below[cell], below[cell + 1], rise[cell], rise[cell + 1]
         low, high = np.zeros(levels.shape), np.ones(levels.shape)
-        for _ in range(52):
-            middle = (low + high) / 2
-            here = _monotone(middle, below[cell], below[cell + 1], rise[cell], rise[cell + 1])
-            low, high = np.where(here < levels, middle, low), np.where(here < levels, high, middle)
-        return np.where(levels <= below[-1], faces[cell] + width * (low + high) / 2, np.inf)
+        place = np.full(levels.shape, 0.5)
+        for _ in range(60):  # Newton's steps, halving where one leaves the bracket
+            excess = _monotone(place, *ends) - levels
+            low, high = np.where(excess < 0, place, low), np.where(excess < 0, high, place)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                move = np.nan_to_num(excess / _monotone_slope(place, *ends), nan=0.0)
+            if np.max(np.abs(move)) < 1e-13:
+                break
+            after = place - move
+            place = np.where((after >= low) & (after <= high), after, (low + high) / 2)
+        return np.where(levels <= below[-1], faces[cell] + width * place, np.inf)
 
     def density(self, u: Array) -> Array:
         """Probability density at ``u``: the cells' own, interpolated linearly."""
@@ -258,6 +265,13 @@ def _monotone(place: Array, low: Array, high: Array, at_low: Array, at_high: Arr
     back = 1 - place
     ends = low * (1 + 2 * place) * back**2 + high * (3 - 2 * place) * place**2
     return np.asarray(ends + place * back * (at_low * back - at_high * place))
+
+
+def _monotone_slope(place: Array, low: Array, high: Array, at_low: Array, at_high: Array) -> Array:
+    """The derivative of ``_monotone``."""
+    back = 1 - place
+    ends = 6 * place * back * (high - low)
+    return np.asarray(ends + at_low * back * (1 - 3 * place) + at_high * place * (3 * place - 2))
 
 
 @dataclass(frozen=True)
@@ -304,7 +318,8 @@ class DensityLaw(Law):
     def _extrapolated(self, of: Callable[[Grid, float], float]) -> Estimate:
         fine = np.array([of(g, float(t)) for g, t in zip(self.fine, self.times, strict=True)])
         coarse = np.array([of(g, float(t)) for g, t in zip(self.coarse, self.times, strict=True)])
-        return Estimate((4 * fine - coarse) / 3, np.abs(fine - coarse) / 3)
+        apart = np.subtract(fine, coarse, out=np.zeros_like(fine), where=fine != coarse)
+        return Estimate(fine + apart / 3, np.abs(apart) / 3)
 
     def _quantiles(self, levels: Array) -> tuple[Array, Array]:
         fine = np.array([grid.quantiles(levels) for grid in self.fine])
