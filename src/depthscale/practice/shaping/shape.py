@@ -1,0 +1,279 @@
+"""Choose the nonlinearity of a network so that two inputs arrive at a chosen correlation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from depthscale.answers import InputError
+from depthscale.practice.shaping.families import Branches, Family, Layer, Slopes, Transforms, slopes_of
+from depthscale.practice.shaping.maps import path
+from depthscale.practice.shaping.record import Shaped
+from depthscale.practice.shaping.search import search
+from depthscale.theory.activation import Activation, activation as as_activation
+from depthscale.theory.records import as_number
+
+METHODS = ("slope", "tat", "dks", "residual")
+
+EXACT = 1e-13
+"""Relative tolerance of the amount of nonlinearity at infinite width."""
+
+
+class _Task(NamedTuple):
+    """What was asked for, checked."""
+
+    base: Activation
+    depth: int
+    width: int | None
+    target: float
+    quantile: float | None
+    eps0: float
+
+    @property
+    def start(self) -> float:
+        return 1 - self.eps0
+
+
+def shape(
+    activation: Any,
+    depth: int,
+    width: int | None = None,
+    target: float = 0.9,
+    *,
+    quantile: float | None = None,
+    method: str | None = None,
+    eps0: float = 1.0,
+    lowest_slope: float = 0.0,
+) -> Shaped:
+    r"""Choose the nonlinearity at which the output correlation of two inputs is ``target``.
+
+    A network of ``depth`` layers ``h' = skip h + W psi(h)``, ``W ~ N(0, 1/fan_in)``, no biases,
+    receives pre-activations of mean square 1 and correlation ``1 - eps0``. One number, the same in
+    every layer, is chosen:
+
+    - ``"slope"`` (functions of two slopes): the slope of a leaky ReLU for ``x < 0``. Correlations
+      only rise (tailored activation transformation, 2203.08120).
+    - ``"tat"`` (functions without kinks): ``C''(1)`` of ``psi = c (phi(a x + b) + d)`` with
+      ``Q(1) = Q'(1) = C'(1) = 1``. Correlations rise (the same paper, smooth activations).
+    - ``"dks"``: ``C'(1)`` of such a ``psi`` with ``Q(1) = Q'(1) = 1, C(0) = 0``. Correlations move
+      towards 0, and those of 0 stay there (deep kernel shaping, 2110.01765).
+    - ``"residual"``: the scale of the branch, ``sqrt(1 - s^2) h + s W phi(h)/sqrt(E phi^2)``, or
+      ``h + b W phi(h)/sqrt(E phi^2)`` for functions of two slopes.
+
+    Parameters
+    ----------
+    activation:
+        Anything that ``depthscale.activation`` takes.
+    depth:
+        Number of layers, at least 1.
+    width:
+        Units of each layer; None for infinitely many.
+    target:
+        Correlation of the outputs, in (-1, 1).
+    quantile:
+        None: at infinite width the correlation itself, at finite width its mean over networks, is
+        the target. A number in (0, 1): this quantile over networks is, so that a network's output
+        correlation is *at least* the target with probability ``1 - quantile`` and at most the
+        target with probability ``quantile``. Needs a width.
+    method:
+        Default "slope" for functions of two slopes; for others "tat" where the correlation is to
+        rise, "dks" where it is to fall.
+    eps0:
+        ``1 - correlation`` of the pair at layer 0, in (0, 2].
+    lowest_slope:
+        Least slope of the method "slope", in [-1, 1). A slope of -1 is ``|x|``, which reaches
+        targets that ReLU is too linear for.
+
+    Raises
+    ------
+    InputError
+        Arguments out of range, an activation that the method cannot shape, or a target that it
+        does not reach, with what it reaches.
+
+    Examples
+    --------
+    >>> shaped = shape("relu", depth=100)
+    >>> round(float(shaped.slope), 5), round(float(shaped.correlation[-1]), 9)
+    (0.57044, 0.9)
+    """
+    task = _checked(activation, depth, width, target, quantile, eps0)
+    chosen = _method(task, method)
+    family = _family(task, chosen, lowest_slope)
+    if width is None and task.target == task.start and chosen in ("slope", "residual"):
+        amount = 0.0
+    else:
+        amount = _mean_field(task, chosen, family)
+    layer, step = family.layer(amount), family.step(amount)
+    assert layer is not None and step is not None  # the search stays where they exist
+    eps = path(step, task.depth, task.eps0)
+    return Shaped(
+        task.base,
+        layer.psi,
+        chosen,
+        task.depth,
+        task.width,
+        task.target,
+        task.quantile,
+        task.eps0,
+        amount,
+        layer,
+        eps,
+        1 - float(eps[-1]),
+        notes=tuple(_notes(chosen, layer)),
+        spec=activation,
+    )
+
+
+def _mean_field(task: _Task, method: str, family: Family) -> float:
+    """The amount at infinite width."""
+    goal = 1 - task.target
+
+    def eps(amount: float) -> float | None:
+        step = family.step(amount)
+        return None if step is None else float(path(step, task.depth, task.eps0)[-1])
+
+    def rough(amount: float) -> float:
+        value = task.eps0
+        for _ in range(task.depth):
+            value = min(max(family.guess(amount)(value), 0.0), 2.0)
+        return value
+
+    if method in ("tat", "dks"):
+        most = 1.0  # of a quadratic map
+        guess = search(rough, goal, task.eps0, 1e-2, most, 1e-3).amount or most
+    else:
+        guess = min(1.0, family.most) / task.depth
+    found = search(eps, goal, task.eps0, guess, family.most, EXACT)
+    if found.amount is None:
+        raise InputError(_unreachable(task, method, 1 - found.farthest))
+    return found.amount
+
+
+def _unreachable(task: _Task, method: str, farthest: float) -> str:
+    """What is reached, and what to do."""
+    if farthest == task.start:
+        reached = f"keeps the correlation at {task.start:.6g}"
+    else:
+        reached = f"reaches correlations from {task.start:.6g} to {farthest:.6g}"
+    up = task.target > task.start
+    advice = {
+        "slope": "give more layers or lowest_slope=-1" if up else "use a smooth activation (dks)",
+        "tat": "give more layers" if up else "use method='dks', which lets correlations fall",
+        "dks": "use method='tat', or eps0 below 1" if up else "give more layers",
+        "residual": "give more layers, or another activation",
+    }[method]
+    where = f"depth {task.depth}" + ("" if task.width is None else f" and width {task.width}")
+    return (
+        f"target {task.target:.6g} is out of reach: {task.base.name} shaped by method={method!r}"
+        f" at {where} {reached}; {advice}"
+    )
+
+
+def _notes(method: str, layer: Layer) -> list[str]:
+    notes = []
+    if method in ("tat", "dks"):
+        notes.append("the inputs of layer 0 must have mean square 1: its length map has a slope 1")
+    if method == "residual" and layer.skip != 1:
+        notes.append("apply() cannot scale the identity branch: multiply it by skip in the model")
+    if layer.slope == 1:
+        notes.append("slope 1: the network is linear")
+    return notes
+
+
+def _checked(
+    spec: Any,
+    depth: int,
+    width: int | None,
+    target: float,
+    quantile: float | None,
+    eps0: float,
+) -> _Task:
+    base = as_activation(spec)
+    if base.why_no_theory:
+        raise InputError(f"no correlation map: {base.why_no_theory}")
+    layers = _whole("depth", depth, 1)
+    units = None if width is None else _whole("width", width, 2)
+    goal, start = as_number("target", target), as_number("eps0", eps0)
+    if not 0 <= start <= 2:
+        raise InputError(f"eps0 is {eps0!r}; expected 1 - correlation of the inputs, in (0, 2]")
+    if start == 0:
+        raise InputError(
+            "eps0 is 0: two equal inputs stay equal at any depth, whatever the activation; give the"
+            " misalignment of two different ones, such as 1"
+        )
+    if goal == 1:
+        raise InputError(
+            "target is 1: two different inputs never become equal at a finite depth; give a"
+            " correlation below 1, such as 0.9"
+        )
+    if not -1 < goal < 1:
+        raise InputError(f"target is {target!r}; expected a correlation in (-1, 1)")
+    if quantile is None:
+        return _Task(base, layers, units, goal, None, start)
+    level = as_number("quantile", quantile)
+    if not 0 < level < 1:
+        raise InputError(f"quantile is {quantile!r}; expected a probability in (0, 1)")
+    if units is None:
+        raise InputError(
+            f"quantile is {quantile!r} without a width: at infinite width all networks are alike;"
+            " give the width"
+        )
+    return _Task(base, layers, units, goal, level, start)
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    number = as_number(name, value)
+    if not (math.isfinite(number) and number == int(number) and number >= least):
+        raise InputError(f"{name} is {value!r}; expected a whole number, at least {least}")
+    return int(number)
+
+
+def _method(task: _Task, method: str | None) -> str:
+    """The method asked for or the natural one; InputError where the activation does not suit it."""
+    base = task.base
+    slopes = slopes_of(base)
+    if slopes is not None and slopes[0] == slopes[1]:
+        raise InputError(f"{base.name} is linear: it has no shape to choose; give 'leaky_relu'")
+    if method is None:
+        if slopes is not None:
+            return "slope"
+        rises = task.target >= task.start
+        method = "tat" if rises and not _kinked(base) else "dks"
+        if rises and method == "dks":
+            raise InputError(
+                f"{base.name} has kinks and is not made of two slopes, so that correlations cannot"
+                " be made to rise slowly by a transform; use method='residual', or relu"
+            )
+    if method not in METHODS:
+        raise InputError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
+    if method == "slope" and slopes is None:
+        raise InputError(
+            f"method='slope' is for functions of two slopes (relu, leaky_relu), not {base.name};"
+            " use 'tat', 'dks' or 'residual'"
+        )
+    if method in ("tat", "dks") and slopes is not None:
+        raise InputError(
+            f"method={method!r} needs an activation with a curvature or a second kink;"
+            f" {base.name} has two slopes: use method='slope'"
+        )
+    if method == "tat" and _kinked(base):
+        raise InputError(
+            f"method='tat' needs a finite C''(1), but the slope of {base.name} jumps; use 'dks',"
+            " 'residual', or a smooth activation"
+        )
+    return method
+
+
+def _kinked(base: Activation) -> bool:
+    return bool(base.kinks) or any(cusp.exponent <= 1.5 for cusp in base.cusps)
+
+
+def _family(task: _Task, method: str, lowest_slope: float) -> Family:
+    lowest = as_number("lowest_slope", lowest_slope)
+    if not -1 <= lowest < 1:
+        raise InputError(f"lowest_slope is {lowest_slope!r}; expected a number in [-1, 1)")
+    if method == "slope":
+        return Slopes(lowest)
+    if method == "residual":
+        return Branches(task.base)
+    return Transforms(task.base, method)
