@@ -44,6 +44,9 @@ _ERROR = (-3 / 16, -27 / 32, 25 / 32, 0.0, 1 / 4)
 _APART = 0.01
 """The difference of ``log t`` from which the rates of the ends are taken."""
 
+_RUN = 2.0
+"""How long, in ``log t``, an end is on its way to the place of explosion."""
+
 _LONGEST = 1.0
 """The longest step in ``log t``."""
 
@@ -76,7 +79,8 @@ class Frame:
 
     exact for a linear drift, ``|x - c|^2 = k^2 s^2 t`` for none. Elsewhere the parabola is an
     approximation: the march looks at what has reached the ends, and ``k`` is raised (see
-    ``density``). An end that comes to ``explodes_at`` stays there and absorbs.
+    ``density``). An end that comes to ``explodes_at`` stays there and absorbs; since it would come
+    in a sudden run, it sets out earlier and goes evenly.
 
     Parameters
     ----------
@@ -108,9 +112,12 @@ class Frame:
         events = [reaches] if math.isfinite(self._top) else None
         free = solve_ivp(self._free, (begin, end), state, events=events, atol=exact, **how)
         self._free_span, self._free_path = (begin, float(free.t[-1])), free.sol
-        self.absorbs_from = math.inf
+        self.absorbs_from = self._runs_from = math.inf
         if free.status == 1:
             self.absorbs_from = float(free.t[-1])
+            runs_from = max(begin, self.absorbs_from - _RUN)
+            self._ran_at = self._positions(runs_from, False)[1]
+            self._runs_from = runs_from
             self._held_span = (self.absorbs_from, end)
             held = solve_ivp(
                 self._held, self._held_span, free.y[:2, -1], atol=exact[:2], **how
@@ -156,7 +163,12 @@ class Frame:
     def _positions(self, log_time: float, absorbing: bool) -> Array:
         state = (self._held_path if absorbing else self._free_path)(log_time)
         low = self._origin + (state[0] - math.exp(state[1]))
-        high = self._top if absorbing else self._origin + (state[0] + math.exp(state[2]))
+        if absorbing:
+            return np.array([low, self._top])
+        high = self._origin + (state[0] + math.exp(state[2]))
+        if log_time > self._runs_from:
+            run = (log_time - self._runs_from) / (self.absorbs_from - self._runs_from)
+            high = max(high, self._ran_at + (self._top - self._ran_at) * run)
         return np.array([low, high])
 
 
