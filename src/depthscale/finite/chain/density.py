@@ -247,6 +247,12 @@ def _window(route: Route, wider: float) -> _Window:
     return _Window(first, last, max(float(sds.min()), 1e-3 * float(sds.max())))
 
 
+def spread_of(route: Route) -> tuple[float, float]:
+    """The ``z`` between which the law lies at all layers behind the first."""
+    window = _window(route, 1.0)
+    return window.low, window.high
+
+
 def _spread(
     hop: Hop, low: float, middle: float, high: float, reach: float
 ) -> tuple[float, float, float]:
