@@ -3,7 +3,7 @@ r"""The alignment of two signals in a wide and deep critical network, as a stoch
 With the depth in widths, ``t = l/n``, and the misalignment in the unit that width leaves it,
 ``y = n^(1/beta) (1 - rho)``,
 
-    d log y = [theta + lam - A y^beta + H/y] dt + s dB,     started from y = infinity or any y_0 > 0,
+    d log y = [theta + lam - A y^beta + H/y] dt + s dB,    started from y = infinity or any y_0 > 0,
 
 with ``beta = kappa - 1`` of the map ``eps' = h + (1 + t) eps - A eps^kappa``: 1 for smooth
 activations, 1/2 for kinked ones. ``theta = n (chi_1 - 1)``, ``H = h n^(1 + 1/beta)``; ``lam`` and
@@ -128,7 +128,7 @@ class AlignmentEquation:
         if self.curvature == 0:
             return Undefined("A = 0: without curvature y does not come down from infinity")
         try:
-            return (self.curvature * self.beta) ** (-1 / self.beta)
+            return math.pow(self.curvature * self.beta, -1 / self.beta)
         except OverflowError:
             return Undefined(f"A = {self.curvature:g}: (A beta)^(-1/beta) is beyond float64")
 

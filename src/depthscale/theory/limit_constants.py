@@ -38,10 +38,11 @@ def constants(layer: MeanField) -> Constants:
     refuse(layer)
     settled = layer.settled
     assert not isinstance(settled, Undefined)
-    bend, kurtosis, q = bend_of(layer), _kurtosis(layer), float(settled[0])
+    (curvature, beta), kurtosis, q = bend_of(layer), _kurtosis(layer), float(settled[0])
     if layer.scale_free:
-        return Constants(q, *bend, *_scale_free_parts(layer, kurtosis), 0.0, 0.0)
-    return Constants(q, *bend, *_stable_parts(layer, kurtosis, q))
+        return Constants(q, curvature, beta, *_scale_free_parts(layer, kurtosis), 0.0, 0.0)
+    variance, lam, memory, scatter = _stable_parts(layer, kurtosis, q)
+    return Constants(q, curvature, beta, variance, lam, memory, scatter)
 
 
 # What is refused ----------------------------------------------------------------------------------
@@ -168,12 +169,13 @@ def _moments(layer: MeanField, q: float) -> _Moments:
         if c.exponent < 1 and c.place != 0
     ]
     # float64 has no numbers next to a cusp off 0: the fourth power there is integrated exactly
-    slope4 = weight @ (slope**2 - squared_slopes(steep, x)) + mean_squared_slopes(steep, q)
+    beside = float(weight @ (slope**2 - squared_slopes(steep, x)))
+    slope4 = beside + float(mean_squared_slopes(steep, np.array(q)))
     return _Moments(
         float(weight @ value),
         float(weight @ value**2),
         float(layer.kernel.slope_moment(q)),
-        float(slope4),
+        slope4,
         float(weight @ (value * slope)),
         float(weight @ (value * fourth)) / (4 * q * q),
         float(weight @ (slope * second)) / (2 * q),
