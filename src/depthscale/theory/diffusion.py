@@ -2,13 +2,13 @@ r"""The constants of the alignment equation, for any activation near its critica
 
 Near alignment a layer of ``n`` units multiplies the misalignment by an average over its units,
 
-    eps'/eps = sigma_w^2 mean[phi'(u)^2 (g + k x)^2] - k'^2,     u = sqrt(q) x,
+    eps'/eps = sigma_w^2 mean[phi'(u)^2 (w + r x)^2] - r'^2,     u = sqrt(q) x,
 
-where ``g`` is the difference of the two signals in its own unit, independent of ``u``, ``k x`` the
-part of it that only stretches, and ``q`` the length. All three scatter by ``n^-1/2``; ``q`` and
-``k`` forget at the rate ``chi_q = V'`` of the length map ``V``. With the slope
-``X(q) = sigma_w^2 E phi'^2`` of the map, ``m_k = E phi'^k``, ``P = E[phi^2 phi'^2]``, ``g = X'/X``
-and ``u^2 = v_q/(1 - chi_q^2)`` the variance of the length times n,
+where ``w`` is the difference of the two signals in its own unit, normal and independent of ``u``,
+``r x`` the part of it that only stretches, and ``q`` the length. The mean, ``r`` and ``q`` scatter
+by ``n^-1/2``; ``q`` and ``r`` forget by a factor ``chi_q = V'`` a layer, the slope of the length
+map. With the slope ``X(q) = sigma_w^2 E phi'^2`` of the misalignment map, ``m_k = E phi'^k``,
+``P = E[phi^2 phi'^2]``, ``g = X'/X``, ``u^2 = v_q/(1 - chi_q^2)`` n times the variance of ``q``,
 
     v    = 3 m_4/m_2^2 - 1           v_q = sigma_w^4 Var phi^2      c = sigma_w^2 (P/m_2 - E phi^2)
     s^2  = v + 2 G c + G^2 v_q                                      G = g/(1 - chi_q)
@@ -125,7 +125,7 @@ class StochasticLimit:
     """The constants of a critical layer: what width does to alignment, per unit of ``t = l/n``.
 
     The equation is the limit of large ``n`` at fixed ``t``; from misalignments of order one it is
-    reached slowly, by ``log(n)/n`` (smooth) in depth, and from small ones at once.
+    reached slowly, with ``log(n)/n`` in ``t``; from small ones with ``1/n``.
 
     Attributes
     ----------
@@ -293,7 +293,7 @@ def _jump_noise(drops: Drops | None, y: float) -> float:
     return drops.rate * (math.sqrt(drops.mean_square) / y) ** 2 if drops else 0.0
 
 
-# Where it settles, and how well it scales ---------------------------------------------------------
+# Where the scaling is weak ------------------------------------------------------------------------
 
 
 def _notes(
@@ -333,13 +333,14 @@ def _notes(
         )
     if drops is None:
         return
-    jumps = _jump_noise(drops, math.exp(low)) / limit.variance
     if drops.rate < _SHARE:
         yield (
             f"{drops.rate:.2g} drops per unit of t: almost surely none, and H is the mean of rare"
             " large jumps that most networks never meet"
         )
-    elif jumps < _SHARE:
+        return
+    jumps = _jump_noise(drops, math.exp(low)) / limit.variance
+    if jumps < _SHARE:
         yield (
             f"{drops.rate:.3g} drops per unit of t add at most {jumps:.2g} of s^2: the field H"
             " alone is enough"
