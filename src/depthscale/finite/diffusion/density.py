@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from depthscale.answers import InputError
 from depthscale.finite.diffusion.equation import Equation
 from depthscale.finite.diffusion.law import DensityLaw, Grid
-from depthscale.finite.diffusion.moving import Frame, March, Snapshot, Start, explore, follow
+from depthscale.finite.diffusion.moving import Frame, March, Snapshot, Start, explore, refine
 from depthscale.theory.gaussian import Array
 from depthscale.theory.records import as_number, as_numbers
 
@@ -146,11 +146,9 @@ class _Wide:
         """The march on half the cells, and the laws on all of them."""
         while True:
             frame = Frame(self._equation, self._start, self._last, self._below, self._above)
-            march = explore(
-                self._equation, frame, self._start, times, cells // 2, tolerance / 4
-            )
+            march = explore(self._equation, frame, self._start, times, cells // 2, tolerance)
             if max(march.below, march.above) <= tolerance / 1000:
-                return march, follow(self._equation, self._start, march, cells)
+                return march, refine(self._equation, self._start, march)
             self._below *= _WIDER if march.below > tolerance / 1000 else 1.0
             self._above *= _WIDER if march.above > tolerance / 1000 else 1.0
 

@@ -7,6 +7,7 @@ or from sampled paths, with statistical ones. Everything is asked for by the nam
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -209,6 +210,17 @@ class Grid:
         """Mean of a function given by its values on the nodes, of what has not escaped."""
         return float(self.p @ values) / self.total
 
+    def at_ends(self, values: Array) -> float:
+        """How much of the mean of a function's size comes from the outer fiftieths of the grid.
+
+        Where that is not little, the mean is one of tails that the grid does not hold.
+        """
+        if self.u.size == 1:
+            return 0.0
+        edge = -(-self.u.size // 50)
+        parts = self.p * np.abs(values)
+        return float(parts[:edge].sum() + parts[-edge:].sum()) / self.total
+
     def _faces(self) -> tuple[Array, Array, Array]:
         """Faces, the distribution there and its slope, limited so that the cubic is monotone."""
         step = self.u[1] - self.u[0]
@@ -305,18 +317,34 @@ class DensityLaw(Law):
         return self._extrapolated(lambda grid, _: 1 - grid.total)
 
     def expectation(self, of: Timed) -> Estimate:
-        """``E of(u, t)``, shape (T,)."""
-        return self._extrapolated(lambda grid, t: grid.expectation(of(grid.u, t)))
+        """``E of(u, t)``, shape (T,); what the ends of the grids add counts as error."""
+
+        def at_ends(grid: Grid, t: float) -> float:
+            return grid.at_ends(of(grid.u, t))
+
+        value, error = self._extrapolated(lambda grid, t: grid.expectation(of(grid.u, t)))
+        return Estimate(value, error + self._on_fine(at_ends))
 
     def _deviation(self, of: Timed) -> Estimate:
-        def deviation(grid: Grid, t: float) -> float:
+        def square(grid: Grid, t: float) -> Array:
             values = of(grid.u, t)
-            return float(np.sqrt(grid.expectation((values - grid.expectation(values)) ** 2)))
+            return np.asarray((values - grid.expectation(values)) ** 2)
 
-        return self._extrapolated(deviation)
+        def deviation(grid: Grid, t: float) -> float:
+            return math.sqrt(grid.expectation(square(grid, t)))
+
+        def at_ends(grid: Grid, t: float) -> float:
+            sd = deviation(grid, t)
+            return grid.at_ends(square(grid, t)) / (2 * sd) if sd > 0 else 0.0
+
+        value, error = self._extrapolated(deviation)
+        return Estimate(value, error + self._on_fine(at_ends))
+
+    def _on_fine(self, of: Callable[[Grid, float], float]) -> Array:
+        return np.array([of(g, float(t)) for g, t in zip(self.fine, self.times, strict=True)])
 
     def _extrapolated(self, of: Callable[[Grid, float], float]) -> Estimate:
-        fine = np.array([of(g, float(t)) for g, t in zip(self.fine, self.times, strict=True)])
+        fine = self._on_fine(of)
         coarse = np.array([of(g, float(t)) for g, t in zip(self.coarse, self.times, strict=True)])
         apart = np.subtract(fine, coarse, out=np.zeros_like(fine), where=fine != coarse)
         return Estimate(fine + apart / 3, np.abs(apart) / 3)

@@ -98,7 +98,7 @@ class Unshaped(Equation):
         return Entry(math.log(entrance) - math.log(t) / beta + mean, spread)
 
     @cached_property
-    def readings(self) -> Mapping[str, Reading]:  # type: ignore[override]
+    def readings(self) -> Mapping[str, Reading]:
         """``log_q``, ``q``, ``log_y``, ``y``, ``x``, and with a scale ``log_eps, eps, rho``."""
         beta, scale = self.equation.beta, self.scale
         known = {
