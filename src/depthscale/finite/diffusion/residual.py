@@ -22,14 +22,11 @@ from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
 from depthscale.finite.diffusion.law import Estimate
-from depthscale.finite.diffusion.shaped import Alignment, ShapedReLU
+from depthscale.finite.diffusion.shaped import Alignment, ShapedReLU, bend
 from depthscale.theory.activation import activation
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
 from depthscale.theory.records import as_number
-
-STEPS = 32
-"""Steps for a unit of t along the path of one unit."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +102,10 @@ class ResidualReLU:
 
     def fluctuation(
         self,
-        time: float,
+        depth: int,
         rho0: float,
         *,
+        layers: int | None = None,
         start: str = "pinned",
         paths: int = 200_000,
         seed: int = 0,
@@ -116,19 +114,23 @@ class ResidualReLU:
 
         Given all correlations, units are independent Gaussian processes, and the fluctuations of
         their averages feed back through the branches. To leading order in 1/n the deviation of
-        ``rho_t`` is an average over units of (derived here)
+        ``rho_l`` is an average over units of (derived here)
 
-            Y = g_t(x_t) + sigma^2 int_0^t a_s g_s(phi(x_s)) ds,
-            g_s(x) = x_1 x_2 - rho_s (x_1^2 + x_2^2)/2,     a_s = d rho_t/d rho_s,
+            Y = g_l(z_l)/q_l + (sigma^2/d) sum_(k<l) a_(k+1) g_(k+1)(phi(z_k))/q_(k+1),
+            g_k(z) = z_1 z_2 - rho_k (z_1^2 + z_2^2)/2,     a_k = d rho_l/d rho_k,
 
-        with ``x`` the two signals of one unit, of mean square 1. ``n Var rho_t = Var Y``, of which
-        inputs of given length and correlation remove what depends linearly on the products of
-        ``x_0``. By Monte Carlo over paths of one unit.
+        with ``z_k`` the two signals of one unit at layer k and ``q_k`` their mean square. ``n Var
+        rho = Var Y``, of which inputs of given length and correlation remove what depends linearly
+        on the products of ``z_0``. By Monte Carlo over paths of one unit.
 
         Parameters
         ----------
-        time, rho0:
-            ``t = l/d``, at least 0, and the correlation at the start, inside (-1, 1).
+        depth:
+            d, at least 1; it matters by order 1/d only.
+        rho0:
+            The correlation at the start, inside (-1, 1).
+        layers:
+            At which layer l, ``depth`` if not given.
         start:
             ``"pinned"``: the inputs have exactly these lengths and correlation; ``"drawn"``: their
             units are Gaussian.
@@ -140,19 +142,18 @@ class ResidualReLU:
         InputError
             Numbers out of range.
         """
-        t, first = as_number("time", time), as_number("rho0", rho0)
-        if not (0 <= t < math.inf and -1 < first < 1):
+        first = as_number("rho0", rho0)
+        last = depth if layers is None else layers
+        if not -1 < first < 1:
+            raise InputError(f"rho0 = {rho0}: expected a correlation inside (-1, 1)")
+        if not (depth >= 1 and last >= 0 and depth == int(depth) and last == int(last)):
             raise InputError(
-                f"time = {time} and rho0 = {rho0}: expected a finite time of at least 0 and a"
-                " correlation inside (-1, 1)"
+                f"depth = {depth}, layers = {layers}: expected whole numbers of layers"
             )
         if start not in ("pinned", "drawn"):
             raise InputError(f"start = {start!r}: expected one of pinned, drawn")
-        steps = max(1, math.ceil(STEPS * t))
-        clock = np.linspace(0.0, t, steps + 1)
-        rho = self.mean_field(clock, rho0=first).rho if t else np.array([first])
         draws = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed)))
-        begun, y = self._one_unit(clock, rho, draws, paths)
+        begun, y = self._one_unit(int(depth), int(last), first, draws, paths)
         y -= y.mean()
         if start == "pinned":
             products = np.stack([begun[0] ** 2, begun[0] * begun[1], begun[1] ** 2])
@@ -160,30 +161,28 @@ class ResidualReLU:
             y -= np.linalg.solve(products @ products.T, products @ y) @ products
         square = y * y
         sd = math.sqrt(float(square.mean()))
-        error = float(square.std()) / math.sqrt(paths) / (2 * sd) if sd else 0.0
+        error = float(square.std()) / math.sqrt(paths) / (2 * sd) if last else 0.0
         return Estimate(np.array(sd), np.array(error))
 
     def _one_unit(
-        self, clock: Array, rho: Array, draws: np.random.Generator, paths: int
+        self, depth: int, last: int, first: float, draws: np.random.Generator, paths: int
     ) -> tuple[Array, Array]:
-        """The start ``x_0`` of one unit, (2, paths), and its ``Y``, (paths,)."""
-        shaped = self.equivalent_shaped()
-        # a_s = exp(int_s^t nu'), nu' = -(Dc^2/2 pi) theta
-        slope = -shaped.bending / (2 * math.pi) * np.arccos(rho)
-        pieces = np.diff(clock) * (slope[1:] + slope[:-1]) / 2
-        weight = self.variance * np.exp(np.append(np.cumsum(pieces[::-1])[::-1], 0.0))
-        size = np.exp(self.growth * clock)
-        z = _gaussian(draws, 1.0, float(rho[0]), paths)
-        begun, total = z.copy(), np.zeros(paths)
-        for k in range(clock.size):
-            if k:
-                own, cross = size[k] - size[k - 1], size[k] * rho[k] - size[k - 1] * rho[k - 1]
-                z += _gaussian(draws, float(own), float(cross), paths)
+        """The start ``z_0`` of one unit, (2, paths), and its ``Y``, (paths,)."""
+        grown, front = self.growth / depth, self.bending / (2 * math.pi * depth)
+        rho, slope = [first], []  # layer by layer, with d rho_(k+1)/d rho_k
+        for _ in range(last):
+            angle = math.acos(min(max(rho[-1], -1.0), 1.0))
+            slope.append(1 - front * angle / (1 + grown))
+            rho.append(rho[-1] + front * float(bend(np.array(angle))) / (1 + grown))
+        lever = np.append(np.cumprod(slope[::-1])[::-1], 1.0)
+        z = _gaussian(draws, 1.0, first, paths)
+        begun, total, q = z.copy(), np.zeros(paths), 1.0
+        for k in range(last):
             phi = np.where(z > 0, self.slope_plus, self.slope_minus) * z
-            ends = (clock[k + 1] - clock[k] if k < clock.size - 1 else 0.0) / 2
-            ends += (clock[k] - clock[k - 1]) / 2 if k else 0.0
-            total += ends * weight[k] * _lever(phi, float(rho[k])) / size[k]
-        return begun, total + _lever(z, float(rho[-1])) / size[-1]
+            before, q = q, q * (1 + grown)
+            total += self.variance / depth * lever[k + 1] * _tilt(phi, rho[k + 1]) / q
+            z += _gaussian(draws, q - before, q * rho[k + 1] - before * rho[k], paths)
+        return begun, total + _tilt(z, rho[-1]) / q
 
 
 def _gaussian(draws: np.random.Generator, own: float, cross: float, paths: int) -> Array:
@@ -194,7 +193,7 @@ def _gaussian(draws: np.random.Generator, own: float, cross: float, paths: int) 
     return np.stack([plus + minus, plus - minus])
 
 
-def _lever(x: Array, rho: float) -> Array:
+def _tilt(x: Array, rho: float) -> Array:
     """``x_1 x_2 - rho (x_1^2 + x_2^2)/2``: what one unit does to the correlation."""
     return np.asarray(x[0] * x[1] - rho / 2 * (x[0] ** 2 + x[1] ** 2))
 
