@@ -73,7 +73,8 @@ def _solve(equation: Equation, u: Array, durations: Array) -> Array:
             f"the drift of {type(equation).__name__} could not be followed from u = {u[0]:g} to"
             f" {u[-1]:g} ({solution.message}); expected a drift that is finite and continuous"
         )
-    return np.where(solution.y.T >= edge, np.inf, solution.y.T)
+    moved = np.asarray(solution.y.T)
+    return np.where(moved >= edge, np.inf, moved)
 
 
 def _curve(nodes: Array, values: Array) -> Callable[[Array], Array]:
@@ -107,7 +108,7 @@ def calm(equation: Equation, lo: float, hi: float, duration: float) -> tuple[flo
 def domain(equation: Equation, lo: float, hi: float, duration: float) -> tuple[float, float]:
     """Where paths from ``[lo, hi]`` go: with the drift, and ``REACH`` deviations around it."""
     away = REACH * equation.noise * math.sqrt(duration)
-    low, high = calm(equation, lo - away, hi + away, duration)
+    low, high = calm(equation, lo - away, min(hi + away, equation.explodes_at), duration)
     corners = np.array([low, min(max(lo, low), high), min(max(hi, low), high), high])
     moved = _solve(equation, corners, np.array([duration]))[0]
     moved = moved[np.isfinite(moved)]

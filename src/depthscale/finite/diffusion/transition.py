@@ -61,7 +61,7 @@ def quantiles(equation: Equation, start: float, times: Array, tolerance: float) 
     base = _counts(equation, np.diff(times, prepend=0.0))
     if math.isinf(start):
         base[0] = max(base[0], 12)
-    schedules = [Schedule.of(equation, start, times, base << level) for level in range(_LEVELS)]
+    schedules = [Schedule.of(equation, start, times, base * 2**level) for level in range(_LEVELS)]
     reach = schedules[0].domain(equation)
     columns: list[Array] = []
     for level, schedule in enumerate(schedules):
@@ -106,7 +106,7 @@ def _scores(p: Array, mean: Array, sd: float, nodes: Array) -> Array:
     gap = (nodes - mean[:, None]) / sd
     below, above = p @ ndtr(gap), p @ ndtr(-gap)
     with np.errstate(divide="ignore"):
-        return np.where(below < above, ndtri(below), -ndtri(above))
+        return np.asarray(np.where(below < above, ndtri(below), -ndtri(above)))
 
 
 def _inverse(scores: Array, nodes: Array, wanted: Array) -> Array:
@@ -158,8 +158,8 @@ def _laws(schedule: Schedule, flow: Flow, noise: float) -> tuple[Array, Array]:
 class Moves:
     r"""``u' = u + sum_k c_k(u) xi^k`` for one gap of time, its coefficients on even nodes.
 
-    The series of the quantile map in Hermite polynomials is cut where the rest is small in mean
-    square: orthogonal to what is kept, it changes means of smooth functions by less.
+    The series of the quantile map in Hermite polynomials is cut where the rest is small, and the
+    variance of the rest is given to the linear term: mean and variance of every move are exact.
 
     Attributes
     ----------
@@ -185,7 +185,7 @@ def moves(equation: Equation, gap: float, u: Array, ends: Array, tolerance: floa
     share = np.maximum(share, 0.0) / share.sum()
     noise = equation.noise
     base = int(_counts(equation, np.array([gap]))[0])
-    steps = gap / (base << np.arange(_LEVELS))
+    steps = gap / (base * 2.0 ** np.arange(_LEVELS))
     reach = domain(equation, low, high, gap)
     flow = Flow(equation, *reach, np.concatenate([steps, steps / 2]))
     x, rule = np.polynomial.hermite_e.hermegauss(_RULE)
@@ -204,7 +204,9 @@ def moves(equation: Equation, gap: float, u: Array, ends: Array, tolerance: floa
     series = ((columns[-1] - nodes[:, None]) * rule) @ basis
     left = np.cumsum((share @ series**2)[::-1])[::-1] / (noise**2 * gap)
     degree = next(k for k in powers if k == _DEGREES or left[k + 1] < (30 * tolerance) ** 2)
-    kept = series[:, : degree + 1] / norm[: degree + 1]
+    kept = series[:, : degree + 1].copy()
+    kept[:, 1] = np.sqrt(kept[:, 1] ** 2 + (series[:, degree + 1 :] ** 2).sum(axis=1))
+    kept /= norm[: degree + 1]
     plain = np.array([np.polynomial.hermite_e.herme2poly(row) for row in _padded(kept)])
     return Moves(nodes, plain.T, math.sqrt(off + left[degree + 1]))
 
@@ -217,7 +219,13 @@ def _padded(rows: Array) -> Array:
 
 
 def _conditional(
-    flow: Flow, noise: float, step: float, count: int, u: Array, reach: tuple[float, float], x: Array
+    flow: Flow,
+    noise: float,
+    step: float,
+    count: int,
+    u: Array,
+    reach: tuple[float, float],
+    x: Array,
 ) -> Array:
     """Quantiles at the scores ``x`` after ``count >= 2`` steps from each ``u``, (u, x)."""
     half, full, sd = flow.of(step / 2), flow.of(step), noise * math.sqrt(step)
