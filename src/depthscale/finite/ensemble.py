@@ -462,7 +462,7 @@ def _pairs(pairs: Sequence[tuple[int, int]] | None, inputs: int) -> tuple[tuple[
 def whole(name: str, value: Any, least: int, what: str = "") -> int:
     """A whole number of at least ``least``; ``InputError`` for anything else."""
     number = as_number(name, value)
-    if number != math.floor(number) or number < least or not math.isfinite(number):
+    if not math.isfinite(number) or number != math.floor(number) or number < least:
         of = f" of {what}" if what else ""
         raise InputError(f"{name} = {value}: expected a whole number{of}, at least {least}")
     return int(number)

@@ -231,7 +231,7 @@ def _refuse_skips(layers: Sequence[MeanField]) -> None:
             )
 
 
-class _Moments(NamedTuple):
+class HopMoments(NamedTuple):
     """What one hop does to ``X``: J (3, 3), H (3, 3, 3) and the scatter of one unit (3, 3)."""
 
     slope: Array
@@ -243,7 +243,7 @@ _FACTOR = np.array([0.5, 1.0, 0.5])
 _POWERS = ((2, 0), (1, 1), (0, 2))  # of s and t in X_ss, X_st, X_tt
 
 
-def _hops(layers: Sequence[MeanField], pair: PairState) -> tuple[list[_Moments], Array]:
+def _hops(layers: Sequence[MeanField], pair: PairState) -> tuple[list[HopMoments], Array]:
     """What every hop does to ``X``, and ``q1, q2, eps`` at infinite width, (L + 1, 3)."""
     hops, states = [], [pair]
     for depth, layer in enumerate(layers, start=1):
@@ -253,7 +253,7 @@ def _hops(layers: Sequence[MeanField], pair: PairState) -> tuple[list[_Moments],
     return hops, np.array(states)
 
 
-def _expansion(hops: Sequence[_Moments], inverse: Array, gamma_0: Array) -> tuple[Array, Array]:
+def _expansion(hops: Sequence[HopMoments], inverse: Array, gamma_0: Array) -> tuple[Array, Array]:
     """``mu`` (L + 1, 3) and ``Gamma`` (L + 1, 3, 3), where ``inverse`` has 1/n of each layer."""
     mu, gamma = [np.zeros(3)], [gamma_0]
     for hop, share in zip(hops, inverse[:-1], strict=True):
@@ -262,7 +262,15 @@ def _expansion(hops: Sequence[_Moments], inverse: Array, gamma_0: Array) -> tupl
     return np.stack(mu), np.stack(gamma)
 
 
-def _hop(layer: MeanField, state: PairState, depth: int) -> tuple[_Moments, PairState]:
+def hop_moments(layer: MeanField, state: PairState) -> tuple[HopMoments, PairState]:
+    """Derivatives and scatter of the map of one layer in the coordinates ``X`` of the module.
+
+    Both are taken at ``state``, whose image at infinite width comes second.
+    """
+    return _hop(layer, state, 1)
+
+
+def _hop(layer: MeanField, state: PairState, depth: int) -> tuple[HopMoments, PairState]:
     """Derivatives and scatter of the map of one layer at ``state``, and the state behind it."""
     after = _next(layer, state := _levelled(state))
     if not (all(map(math.isfinite, after)) and after.q1 > 0 and after.q2 > 0):
@@ -326,7 +334,7 @@ def _units(layer: MeanField, state: PairState, after: PairState) -> _Units:
     )
 
 
-def _moments(units: _Units) -> _Moments:
+def _moments(units: _Units) -> HopMoments:
     squares = np.stack([units.sum**i * units.difference**j for i, j in _POWERS])
     given = np.einsum("z,pzn->pn", units.chance, squares)
     mean = given @ units.weight
@@ -339,7 +347,7 @@ def _moments(units: _Units) -> _Moments:
         for r, (k, m) in enumerate(_POWERS):
             both = units.weight * s[i + k] * t[j + m]
             bend[:, q, r] = _FACTOR[q] * _FACTOR[r] * (given @ both)
-    return _Moments(slope, bend, scatter - np.outer(mean, mean))
+    return HopMoments(slope, bend, scatter - np.outer(mean, mean))
 
 
 def _hermite(x: Array) -> tuple[Array, ...]:

@@ -249,7 +249,9 @@ def _units(a: float, b: float, z: ArrayLike) -> _Units:
     s = cos * np.cos(inner), a * cos * np.sin(outer) + b * sin * np.cos(outer)
     t = sin * np.sin(inner), a * sin * np.cos(outer) + b * cos * np.sin(outer)
     share = rest * _WEIGHTS / (2 * math.pi), half * _WEIGHTS / math.pi
-    squares = [np.concatenate([((a + b) * x) ** 2, ((a - b) * x) ** 2, y**2], -1) for x, y in (s, t)]
+    squares = [
+        np.concatenate([((a + b) * x) ** 2, ((a - b) * x) ** 2, y**2], -1) for x, y in (s, t)
+    ]
     weight = np.concatenate([share[0], share[0], share[1]], axis=-1)
     means = [_RADIAL[2] * np.sum(weight * x, axis=-1) for x in squares]
     sums, gaps = (
@@ -281,9 +283,7 @@ def _expansion(units: _Units, tanh: Array, sech2: Array) -> tuple[Array, ...]:
     m1 = -(pp - qq) / 4 + tanh * ww / 2
     m2 = (ppp - qqq) / 6 - 3 * (pp**2 - qq**2) / 8
     m2 = m2 + (-tanh * (pww + qww) + sech2 * (pww - qww) / 2) / 2
-    m2 = m2 + ww * (
-        tanh * (pp + pq + qq) - 3 * sech2 * (pp - qq) / 4 - tanh * sech2 * dd / 4
-    ) / 2
+    m2 = m2 + ww * (tanh * (pp + pq + qq) - 3 * sech2 * (pp - qq) / 4 - tanh * sech2 * dd / 4) / 2
     m2 = m2 + 3 * ww**2 * (3 * tanh - tanh**3) / 8
 
     v1 = dd / 4

@@ -34,7 +34,11 @@ _MOST = 400_000
 
 
 def chain_density(
-    route: Route, layers: Sequence[int] | None = None, *, measured: bool = True, nodes: float = NODES
+    route: Route,
+    layers: Sequence[int] | None = None,
+    *,
+    measured: bool = True,
+    nodes: float = NODES,
 ) -> DensityLaw:
     """The law of the correlation at every layer of a network of two slopes.
 
@@ -158,7 +162,9 @@ class Kernel:
     def of(cls, scatter: Scatter, window: Array) -> Kernel:
         """The law of ``scatter`` at the nodes of an even ``window``."""
         step = (window[-1] - window[0]) / (window.size - 1)
-        sd = np.maximum(scatter.sd, 0.6 * step)  # what is narrower than the grid is as good as a jump
+        sd = np.maximum(
+            scatter.sd, 0.6 * step
+        )  # what is narrower than the grid is as good as a jump
         reach = (_REACH + 6 * np.minimum(np.abs(scatter.skewness), _STEEPEST)) * sd
         first = np.floor((scatter.mean - reach - window[0]) / step).astype(np.int64)
         band = min(int(2 * reach.max() / step) + 2, window.size)
@@ -203,7 +209,7 @@ def _own_grid(scatter: Scatter, nodes: float) -> Grid:
     if sd == 0:
         return Grid(scatter.mean, np.ones(1))
     half = math.ceil((_REACH + 6 * min(abs(float(scatter.skewness[0])), _STEEPEST)) * nodes)
-    grid = float(scatter.mean[0]) + np.arange(-half, half + 1) * (sd / nodes)
+    grid = np.asarray(float(scatter.mean[0]) + np.arange(-half, half + 1) * (sd / nodes), float)
     return Grid(grid, Kernel.of(scatter, grid)(np.ones(1)))
 
 
@@ -217,7 +223,7 @@ class _Window(NamedTuple):
     def grid(self, nodes: float) -> Array:
         """Even, with so many nodes in the narrowest scatter."""
         count = min(math.ceil((self.high - self.low) * nodes / self.sd) + 1, _MOST)
-        return self.low + np.arange(count) * ((self.high - self.low) / (count - 1))
+        return np.asarray(self.low + np.arange(count) * ((self.high - self.low) / (count - 1)))
 
 
 def _window(route: Route, wider: float) -> _Window:

@@ -19,6 +19,7 @@ from depthscale.finite.chain.plan import Hop, Route, Scatter
 from depthscale.finite.diffusion.equation import CORRELATION
 from depthscale.finite.diffusion.law import SampleLaw
 from depthscale.theory.gaussian import Array
+from depthscale.theory.piecewise import FARTHEST
 
 BLOCK = 1 << 14
 """Paths that share a stream; part of what a seed means."""
@@ -98,11 +99,8 @@ def _block(
 
     for layer in range(max(asked) + 1):
         if layer in asked:
-            reading = route.reading(layer) if measured else None
-            values = z
-            if reading is not None:
-                other = np.random.Philox(np.random.SeedSequence((*key, layer + 1)))
-                values = through(reading, z, np.random.Generator(other).standard_normal(BLOCK))
+            scatters = measured and route.reading(layer) is not None
+            values = measure(z, route.widths[layer], (*key, layer + 1)) if scatters else z
             found[[k for k, here in enumerate(asked) if here == layer]] = values
         hop = route.hop(layer)
         if hop is not None:
@@ -110,6 +108,21 @@ def _block(
             first = layer == 0 and route.start == "pinned"
             z = _moved(route.pinned(), normal) if first else through(hop, z, normal)
     return found
+
+
+def measure(z: Array, units: int, key: tuple[int, ...]) -> Array:
+    """``artanh`` of the cosine of Gaussian units whose covariance has the correlation ``tanh z``.
+
+    Exact: by Bartlett's triangle ``[[a, 0], [b, c]]`` of their Gram matrix in the coordinates of
+    the sum and the difference, ``a^2 ~ chi2_n, c^2 ~ chi2_(n-1), b ~ N(0, 1)``.
+    """
+    stream = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    total, rest = stream.chisquare(units, z.shape), stream.chisquare(units - 1, z.shape)
+    square = stream.standard_normal(z.shape) ** 2
+    shift = np.log(total / (square + rest)) / 2
+    near = np.clip(z, -FARTHEST, FARTHEST)
+    after = np.arcsinh(np.sinh(near + shift) * np.sqrt(1 + square / rest))
+    return np.asarray(after + (z - near))
 
 
 def _moved(scatter: Scatter, normal: Array) -> Array:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from depthscale.answers import InputError
+from depthscale.theory.activation import activation
 from depthscale.theory.arguments import checked_pair
 from depthscale.theory.finite_width import finite_width
 from depthscale.theory.gaussian import Array
@@ -85,9 +86,7 @@ class Route:
     order: int = 2
 
     @classmethod
-    def of(
-        cls, activation: Any, widths: Sequence[int], eps0: float, start: str = "inputs"
-    ) -> Route:
+    def of(cls, phi: Any, widths: Sequence[int], eps0: float, start: str = "inputs") -> Route:
         """Checked.
 
         Raises
@@ -99,7 +98,9 @@ class Route:
         if start not in STARTS:
             raise InputError(f"start = {start!r}: expected one of {', '.join(STARTS)}")
         if len(widths) < 2:
-            raise InputError(f"{len(widths)} widths: expected those of layer 0 and at least one more")
+            raise InputError(
+                f"{len(widths)} widths: expected those of layer 0 and at least one more"
+            )
         sizes = []
         for width in widths:
             number = as_number("widths", width)
@@ -109,8 +110,7 @@ class Route:
                     " unit has no correlation but 1 and -1"
                 )
             sizes.append(int(number))
-        phi = PiecewiseLinear.of(activation)
-        return cls(phi, tuple(sizes), checked_pair(1.0, 1.0, eps0).eps, start)
+        return cls(PiecewiseLinear.of(phi), tuple(sizes), checked_pair(1.0, 1.0, eps0).eps, start)
 
     @property
     def depth(self) -> int:
@@ -159,7 +159,7 @@ class Route:
 
         To order 1/n in mean and variance, by ``finite_width``; a normal one.
         """
-        layer = MeanField(f"shaped_relu({self.phi.minus!r}, {self.phi.plus!r})", 1.0)
+        layer = MeanField(activation(f"shaped_relu({self.phi.minus!r}, {self.phi.plus!r})"), 1.0)
         units = self.widths[0]
         # behind so many units the measured cosine is the surrogate
         law = finite_width([layer], [units, 10**15], eps=self.eps0, start="pinned")
