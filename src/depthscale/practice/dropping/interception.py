@@ -1,4 +1,4 @@
-"""Hooks on a module that change the rates of the functions it calls, or drop what it returns.
+"""Hooks on a module that change the functions it calls, their rates, or drop what it returns.
 
 Importing this loads the compiler of torch, which takes a second; so it is done where it is needed.
 """
@@ -41,18 +41,25 @@ class _Entered(threading.local):
     """The modes of the forward passes that run in this thread, innermost last."""
 
     def __init__(self) -> None:
-        self.modes: list[_Rates | _Inserted] = []
+        self.modes: list[ModuleMode] = []
 
 
 _ENTERED = _Entered()
 
 
-class _Rates(TorchFunctionMode):
+class ModuleMode(TorchFunctionMode):
+    """Changes the functions that one module calls itself, in one forward."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+class _Rates(ModuleMode):
     """Changes the rates of the functions that one module calls itself, in one forward."""
 
     def __init__(self, module: nn.Module, rates: dict[tuple[str, int], float]) -> None:
-        super().__init__()
-        self.module = module
+        super().__init__(module)
         self.rates = rates
         self.counts: Counter[str] = Counter()
 
@@ -78,12 +85,11 @@ class _Rates(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class _Inserted(TorchFunctionMode):
+class _Inserted(ModuleMode):
     """Drops the outputs of some functions that one module calls itself, in one forward."""
 
     def __init__(self, module: nn.Module, points: dict[tuple[str, int], str], kind: str) -> None:
-        super().__init__()
-        self.module = module
+        super().__init__(module)
         self.points = points
         self.kind = kind
         self.names = {name for name, _ in points}
@@ -152,15 +158,16 @@ class _Leave:
 
 def enter(module: nn.Module, rates: dict[tuple[str, int], float]) -> None:
     """Begin to change the rates of a module's own calls."""
-    _push(_Rates(module, rates))
+    push(_Rates(module, rates))
 
 
 def begin(module: nn.Module, points: dict[tuple[str, int], str], kind: str) -> None:
     """Begin to drop the outputs of functions that a module calls itself."""
-    _push(_Inserted(module, points, kind))
+    push(_Inserted(module, points, kind))
 
 
-def _push(mode: _Rates | _Inserted) -> None:
+def push(mode: ModuleMode) -> None:
+    """Begin what a mode does, until ``leave`` is called for its module."""
     mode.__enter__()  # type: ignore[no-untyped-call]
     _ENTERED.modes.append(mode)
 
@@ -171,22 +178,24 @@ def leave(module: nn.Module) -> None:
         _ENTERED.modes.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
 
-def hook(module: nn.Module, rates: dict[tuple[str, int], float]) -> list[Callable[[], None]]:
-    """Hook the interception onto a module; the functions returned take it off."""
+def hook_mode(module: nn.Module, begin: Callable[[nn.Module, Any], None]) -> list[Callable[[], None]]:
+    """Call ``begin``, which pushes a mode, before each forward of a module, and end it after."""
     guard_hooks()
-    first = module.register_forward_pre_hook(_Enter(rates))
+    first = module.register_forward_pre_hook(begin)
     last = module.register_forward_hook(_Leave(), always_call=True)
     return [first.remove, last.remove]
+
+
+def hook(module: nn.Module, rates: dict[tuple[str, int], float]) -> list[Callable[[], None]]:
+    """Hook the interception onto a module; the functions returned take it off."""
+    return hook_mode(module, _Enter(rates))
 
 
 def hook_functions(
     module: nn.Module, points: dict[tuple[str, int], str], kind: str
 ) -> list[Callable[[], None]]:
     """Drop the outputs of functions that a module calls; ``points`` name the rates' attributes."""
-    guard_hooks()
-    first = module.register_forward_pre_hook(_Begin(points, kind))
-    last = module.register_forward_hook(_Leave(), always_call=True)
-    return [first.remove, last.remove]
+    return hook_mode(module, _Begin(points, kind))
 
 
 def hook_output(module: nn.Module, kind: str) -> list[Callable[[], None]]:

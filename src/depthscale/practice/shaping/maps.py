@@ -34,16 +34,21 @@ def two_slopes(bend: float) -> Step:
     The map of a layer of leaky ReLU without biases; of a residual layer ``sqrt(1 - s^2) h + s W
     phi(h)`` with ``s^2`` times the bend of its activation.
     """
-    from scipy.special import spherical_jn
-
     weight = bend / math.pi
 
     def step(eps: float) -> float:
-        theta = 2 * math.asin(math.sqrt(eps / 2))
-        # sin(theta) - theta cos(theta) = theta^2 j_1(theta), which does not cancel
-        return max(0.0, eps - weight * theta * theta * float(spherical_jn(1, theta)))
+        return max(0.0, eps - weight * _lag(2 * math.asin(math.sqrt(eps / 2))))
 
     return step
+
+
+def _lag(theta: float) -> float:
+    """``sin(theta) - theta cos(theta)`` without cancellation; numpy and scipy are slow on one."""
+    if theta > 0.25:
+        return math.sin(theta) - theta * math.cos(theta)
+    x = theta * theta
+    series = 1 / 3 - x * (1 / 30 - x * (1 / 840 - x * (1 / 45360 - x / 3991680)))
+    return theta * x * series
 
 
 def step_of(psi: Activation, skip: float = 0.0) -> Step:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from depthscale.answers import InputError
-from depthscale.practice.shaping.families import Branches, Family, Layer, Slopes, Transforms, slopes_of
+from depthscale.practice.shaping.families import (
+    Branches,
+    Family,
+    Layer,
+    Slopes,
+    Transforms,
+    slopes_of,
+)
 from depthscale.practice.shaping.maps import path
 from depthscale.practice.shaping.record import Shaped
-from depthscale.practice.shaping.search import search
+from depthscale.practice.shaping.search import Search, search
 from depthscale.theory.activation import Activation, activation as as_activation
 from depthscale.theory.records import as_number
 
+if TYPE_CHECKING:
+    from depthscale.practice.shaping.width import Networks
+
 METHODS = ("slope", "tat", "dks", "residual")
 
-EXACT = 1e-13
-"""Relative tolerance of the amount of nonlinearity at infinite width."""
+EXACT, SAMPLED = 1e-13, 1e-5
+"""Relative tolerances of the amount of nonlinearity: at infinite width, at a real one."""
 
 
 class _Task(NamedTuple):
@@ -44,6 +55,8 @@ def shape(
     method: str | None = None,
     eps0: float = 1.0,
     lowest_slope: float = 0.0,
+    networks: int = 2000,
+    seed: int = 0,
 ) -> Shaped:
     r"""Choose the nonlinearity at which the output correlation of two inputs is ``target``.
 
@@ -83,6 +96,9 @@ def shape(
     lowest_slope:
         Least slope of the method "slope", in [-1, 1). A slope of -1 is ``|x|``, which reaches
         targets that ReLU is too linear for.
+    networks, seed:
+        At a finite width, of the networks that are sampled where no cheaper engine holds (smooth
+        activations, residual layers). The search uses one sample, ``reached`` and ``band`` another.
 
     Raises
     ------
@@ -99,17 +115,47 @@ def shape(
     task = _checked(activation, depth, width, target, quantile, eps0)
     chosen = _method(task, method)
     family = _family(task, chosen, lowest_slope)
-    if width is None and task.target == task.start and chosen in ("slope", "residual"):
-        amount = 0.0
-    else:
-        amount = _mean_field(task, chosen, family)
+    wrong = _wrong_direction(task, chosen)
+    if task.width is None:
+        if wrong:
+            raise InputError(wrong)
+        amount = _linear(task, chosen) if task.target == task.start else None
+        if amount is None:
+            found = _mean_field(task, chosen, family)
+            if found.amount is None:
+                raise InputError(_unreachable(task, chosen, task.start, found.farthest))
+            amount = found.amount
+        return _shaped(task, chosen, family, amount, activation)
+    from depthscale.practice.shaping.width import Networks
+
+    nets = Networks(
+        task.width,
+        task.depth,
+        task.eps0,
+        task.quantile,
+        _whole("networks", networks, 100),
+        _whole("seed", seed, 0),
+    )
+    guess = None
+    if not wrong and task.target != task.start:
+        guess = _mean_field(task, chosen, family).amount
+    amount = _at_width(task, chosen, family, nets, guess)
+    shaped = _shaped(task, chosen, family, amount, activation)
+    band = nets.band(shaped.activation, shaped.skip, nets.seed + 1)
+    reached, error = nets.read(band)
+    notes = (*shaped.notes, f"engine {band.engine}: reached {reached:.6g} +- {error:.1g}")
+    return replace(shaped, band=band, reached=reached, notes=notes)
+
+
+def _shaped(task: _Task, method: str, family: Family, amount: float, spec: Any) -> Shaped:
+    """The record of the layer of an amount, at infinite width."""
     layer, step = family.layer(amount), family.step(amount)
     assert layer is not None and step is not None  # the search stays where they exist
     eps = path(step, task.depth, task.eps0)
     return Shaped(
         task.base,
         layer.psi,
-        chosen,
+        method,
         task.depth,
         task.width,
         task.target,
@@ -119,53 +165,76 @@ def shape(
         layer,
         eps,
         1 - float(eps[-1]),
-        notes=tuple(_notes(chosen, layer)),
-        spec=activation,
+        notes=tuple(_notes(method, layer)),
+        spec=spec,
     )
 
 
-def _mean_field(task: _Task, method: str, family: Family) -> float:
-    """The amount at infinite width."""
-    goal = 1 - task.target
+def _at_width(
+    task: _Task, method: str, family: Family, nets: Networks, guess: float | None
+) -> float:
+    """The amount at a real width, from that at infinite width."""
+    linear = nets.linear(method == "residual")
 
-    def eps(amount: float) -> float | None:
-        step = family.step(amount)
-        return None if step is None else float(path(step, task.depth, task.eps0)[-1])
+    def statistic(amount: float) -> float | None:
+        layer = family.layer(amount)
+        return None if layer is None else nets.statistic(layer)
 
-    def rough(amount: float) -> float:
-        value = task.eps0
-        for _ in range(task.depth):
-            value = min(max(family.guess(amount)(value), 0.0), 2.0)
-        return value
-
-    if method in ("tat", "dks"):
-        most = 1.0  # of a quadratic map
-        guess = search(rough, goal, task.eps0, 1e-2, most, 1e-3).amount or most
-    else:
-        guess = min(1.0, family.most) / task.depth
-    found = search(eps, goal, task.eps0, guess, family.most, EXACT)
+    start = guess or min(1.0, family.most) / task.depth
+    found = search(statistic, task.target, linear, start, family.most, SAMPLED)
     if found.amount is None:
-        raise InputError(_unreachable(task, method, 1 - found.farthest))
+        raise InputError(_unreachable(task, method, linear, found.farthest))
     return found.amount
 
 
-def _unreachable(task: _Task, method: str, farthest: float) -> str:
+def _mean_field(task: _Task, method: str, family: Family) -> Search:
+    """The amount at infinite width, from a guess that takes the map for a quadratic one."""
+
+    def correlation(amount: float) -> float | None:
+        step = family.step(amount)
+        return None if step is None else 1 - float(path(step, task.depth, task.eps0)[-1])
+
+    def rough(amount: float) -> float:
+        step, eps = family.guess(amount), task.eps0
+        for _ in range(task.depth):
+            eps = min(max(step(eps), 0.0), 2.0)
+        return 1 - eps
+
+    guess = min(1.0, family.most) / task.depth
+    if method in ("tat", "dks"):
+        guess = search(rough, task.target, task.start, 1e-2, 1.0, 1e-3).amount or 1.0
+    return search(correlation, task.target, task.start, guess, family.most, EXACT)
+
+
+def _linear(task: _Task, method: str) -> float:
+    """The amount that keeps every correlation: none."""
+    if method in ("tat", "dks"):
+        raise InputError(
+            f"target {task.target:.6g} is the correlation of the inputs, which only a linear network"
+            f" keeps; no transform of {task.base.name} is linear: give another target"
+        )
+    return 0.0
+
+
+def _unreachable(task: _Task, method: str, linear: float, farthest: float) -> str:
     """What is reached, and what to do."""
-    if farthest == task.start:
-        reached = f"keeps the correlation at {task.start:.6g}"
-    else:
-        reached = f"reaches correlations from {task.start:.6g} to {farthest:.6g}"
-    up = task.target > task.start
-    advice = {
-        "slope": "give more layers or lowest_slope=-1" if up else "use a smooth activation (dks)",
-        "tat": "give more layers" if up else "use method='dks', which lets correlations fall",
-        "dks": "use method='tat', or eps0 below 1" if up else "give more layers",
-        "residual": "give more layers, or another activation",
-    }[method]
+    if farthest == linear:
+        return (
+            f"no transform of {task.base.name} meets the conditions of method={method!r}; use a"
+            " smooth activation, or method='residual'"
+        )
+    what = "correlations"
+    if task.width is not None:
+        what = "mean correlations" if task.quantile is None else f"{task.quantile:g} quantiles"
+    reached = f"reaches {what} from {linear:.6g} to {farthest:.6g}"
+    other = {
+        "slope": ", or a lower lowest_slope (at least -1)",
+        "residual": ", or another activation",
+    }.get(method, "")
     where = f"depth {task.depth}" + ("" if task.width is None else f" and width {task.width}")
     return (
-        f"target {task.target:.6g} is out of reach: {task.base.name} shaped by method={method!r}"
-        f" at {where} {reached}; {advice}"
+        f"target {task.target!r} is out of reach: {task.base.name} shaped by method={method!r}"
+        f" at {where} {reached}; give more layers{other}"
     )
 
 
@@ -262,6 +331,23 @@ def _method(task: _Task, method: str | None) -> str:
             " 'residual', or a smooth activation"
         )
     return method
+
+
+def _wrong_direction(task: _Task, method: str) -> str | None:
+    """Why the mean field of the method moves correlations away from the target, or None."""
+    if method in ("slope", "tat") and task.target < task.start:
+        return (
+            f"target {task.target!r} is out of reach: method={method!r} only lets correlations rise"
+            f" from the {task.start:.6g} of the inputs; use method='dks' with a smooth activation"
+        )
+    between = min(0.0, task.start) < task.target < max(0.0, task.start)
+    if method == "dks" and task.target != task.start and not between:
+        return (
+            f"target {task.target!r} is out of reach: method='dks' moves correlations from the"
+            f" {task.start:.6g} of the inputs towards 0, and keeps those of 0; use method='tat', or"
+            " another eps0"
+        )
+    return None
 
 
 def _kinked(base: Activation) -> bool:

@@ -17,6 +17,7 @@ finite width least; of two mirror images, the one with a positive shift.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -25,7 +26,7 @@ import numpy as np
 
 from depthscale.theory.functions.affine import affine
 from depthscale.theory.functions.function import Activation
-from depthscale.theory.gaussian import Array, Function, expectation
+from depthscale.theory.gaussian import Array, expectation
 
 CONDITIONS = {
     "dks": "Q(1) = 1, Q'(1) = 1, C(0) = 0, C'(1) = {:.6g}",
@@ -36,8 +37,8 @@ CONDITIONS = {
 SOLVED = 1e-9
 """Largest error of a condition relative to the nonlinearity asked for."""
 
-_SCALES = np.geomspace(1e-3, 4.0, 90)
-_SHIFTS = np.linspace(-4.0, 4.0, 120)  # no point at 0, where an even or odd function is singular
+_SCALES = np.geomspace(1e-3, 4.0, 60)
+_SHIFTS = np.linspace(-4.0, 4.0, 90)  # no point at 0, where an even or odd function is singular
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _table(base: Activation) -> tuple[Array, Array, _Moments]:
     """Moments on a grid of input scales and shifts, in units of the function's own length."""
     unit = base.scale / 2 if math.isfinite(base.scale) else 1.0
     a, b = (unit * _SCALES)[:, None], (unit * _SHIFTS)[None, :]
-    x, w = np.polynomial.legendre.leggauss(96)
+    x, w = np.polynomial.legendre.leggauss(64)
     z, weight = 8.0 * x, 8.0 * w * np.exp(-32.0 * x * x) / math.sqrt(2 * math.pi)
     u = a[..., None] * z + b[..., None]
     g, d, s = base(u) - base(b)[..., None], base.derivative(u), base.second_derivative(u)
@@ -154,44 +155,49 @@ def _refined(
 ) -> Transform | None:
     from scipy.optimize import root
 
+    def moments_at(a: float, b: float) -> _Moments:
+        return _moments(base, a, b, curved=method == "tat")
+
     def errors(point: Array) -> Array:
         a = np.array(math.exp(min(max(point[0], -50.0), 50.0)))
         with np.errstate(all="ignore"):
-            first, second, _ = _conditions(method, amount, a, _moments(base, float(a), point[1]))
+            first, second, _ = _conditions(method, amount, a, moments_at(float(a), point[1]))
         return np.nan_to_num(np.array([first, second]), nan=1e6, posinf=1e6, neginf=-1e6)
 
     answer = root(errors, np.array(start), method="hybr", options={"xtol": 1e-13})
     if np.abs(errors(answer.x)).max() > SOLVED:
         return None
     a, b = math.exp(answer.x[0]), float(answer.x[1])
-    moments = _moments(base, a, b)
+    moments = moments_at(a, b)
     shift = float(_conditions(method, amount, np.array(a), moments)[2])
     square = float(moments.gg + 2 * shift * moments.g + shift**2)
     return Transform(a, b, 1 / math.sqrt(square), shift - float(base(b)))
 
 
-def _moments(base: Activation, a: float, b: float) -> _Moments:
-    inner = affine(base, a, b, 1.0, 0.0)
-    middle = float(base(b))
+def _moments(base: Activation, a: float, b: float, curved: bool) -> _Moments:
+    shape, middle = affine(base, a, b, 1.0, 0.0).shape, float(base(b))
+    seen: dict[bytes, tuple[Array, Array, Array]] = {}
 
-    def g(z: Array) -> Array:
-        return np.asarray(inner.function(z) - middle)
+    def parts(z: Array) -> tuple[Array, Array, Array]:
+        """``phi(a z + b) - phi(b)`` and the derivatives there, once for each set of nodes."""
+        key = z.tobytes()
+        if key not in seen:
+            u = a * z + b
+            bend = base.curvature(u) if curved else np.zeros_like(u)
+            seen[key] = base.function(u) - middle, base.slope(u), bend
+        return seen[key]
 
-    def d(z: Array) -> Array:
-        return base.slope(a * z + b)
+    def mean(product: Callable[[Array, Array, Array, Array], Array]) -> Array:
+        return expectation(lambda z: product(z, *parts(z)), 1.0, shape)
 
-    def s(z: Array) -> Array:
-        return base.curvature(a * z + b)
-
-    integrands: tuple[Function, ...] = (
-        g,
-        lambda z: g(z) ** 2,
-        lambda z: d(z) ** 2,
-        lambda z: s(z) ** 2,
-        lambda z: g(z) * d(z) * z,
-        lambda z: d(z) * z,
+    return _Moments(
+        mean(lambda z, g, d, s: g),
+        mean(lambda z, g, d, s: g * g),
+        mean(lambda z, g, d, s: d * d),
+        mean(lambda z, g, d, s: s * s),
+        mean(lambda z, g, d, s: g * d * z),
+        mean(lambda z, g, d, s: d * z),
     )
-    return _Moments(*(expectation(f, 1.0, inner.shape) for f in integrands))
 
 
 def _preference(transform: Transform) -> tuple[float, bool]:
