@@ -249,4 +249,4 @@ def _gamma(variance: Array, normal: Array) -> Array:
 
 
 def _log_cosh(z: Array) -> Array:
-    return np.abs(z) + np.log1p(np.exp(-2 * np.abs(z))) - math.log(2)
+    return np.asarray(np.abs(z) + np.log1p(np.exp(-2 * np.abs(z))) - math.log(2))
