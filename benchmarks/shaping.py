@@ -113,11 +113,11 @@ def transforms(theirs: Callable[..., dict[str, Any]] | str) -> list[dict[str, An
             row["cpu_s"] = cpu_seconds(run)
             row["worst_condition"] = error(activation(ours), found, method, amount)
             if not isinstance(theirs, str):
-                other: dict[str, Any] = {}
 
-                def ask(name: str = name, method: str = method) -> None:
-                    other.update(theirs(name, method.upper(), DEPTH))
+                def ask(name: str = name, method: str = method) -> dict[str, Any]:
+                    return theirs(name, method.upper(), DEPTH)
 
+                other = ask()
                 row["dks_cpu_s"] = cpu_seconds(ask, repeats=1)
                 row["ratio_dks_over_us"] = row["dks_cpu_s"] / row["cpu_s"]
                 given = Transform(**{key: float(value) for key, value in other.items()})

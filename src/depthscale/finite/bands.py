@@ -39,6 +39,7 @@ def correlation_band(
     sigma_w: float | None = None,
     sigma_b: float | None = None,
     drop: float = 0.0,
+    skip: float = 0.0,
     q0: float | None = None,
     levels: Sequence[float] = LEVELS,
     engine: str | None = None,
@@ -64,8 +65,8 @@ def correlation_band(
     sigma_w, sigma_b:
         Standard deviations. ``sigma_w=None``: critical, at this ``sigma_b`` or at the length
         ``q0``; scale-free activations need neither.
-    drop, masks:
-        As for ``MeanField``.
+    drop, masks, skip:
+        As for ``MeanField``. A residual network needs ``sigma_w`` and is sampled.
     q0:
         Mean square of the pre-activations at layer 0, default that at which the network settles, or
         1 where it does not.
@@ -98,7 +99,7 @@ def correlation_band(
     >>> band.engine, band.rho[-1].round(3).tolist()
     ('chain', [0.719, 0.863, 0.923, 0.959, 0.985])
     """
-    case = _case(activation, width, depth, eps0, sigma_w, sigma_b, drop, masks, q0, start)
+    case = _case(activation, width, depth, eps0, sigma_w, sigma_b, drop, masks, q0, start, skip)
     asked = as_numbers("levels", levels).ravel()
     if not asked.size or not np.all((asked > 0) & (asked < 1)):
         raise InputError(f"levels are {levels!r}; expected probabilities inside (0, 1)")
@@ -158,6 +159,7 @@ def _case(
     masks: str,
     q0: float | None,
     start: str,
+    skip: float,
 ) -> _Case:
     depth = whole("depth", depth, 1, "hops")
     sizes = list(width) if isinstance(width, Iterable) else [width] * (depth + 1)
@@ -169,9 +171,11 @@ def _case(
     if start not in STARTS:
         raise InputError(f"start = {start!r}: expected one of {', '.join(STARTS)}")
     phi = as_activation(activation)
+    if sigma_w is None and skip:
+        raise InputError(f"skip = {skip!r}: a residual network has no critical sigma_w; give one")
     if sigma_w is None:
         sigma_w, sigma_b, q0 = _critical(phi, sigma_b, drop, masks, q0)
-    layer = MeanField(phi, sigma_w, sigma_b or 0.0, drop=drop, masks=masks)
+    layer = MeanField(phi, sigma_w, sigma_b or 0.0, drop=drop, masks=masks, skip=skip)
     if q0 is None:
         settled = Undefined("without theory") if phi.why_no_theory else layer.q
         q0 = 1.0 if isinstance(settled, Undefined) else settled
@@ -237,6 +241,8 @@ def _not_one(case: _Case) -> str:
     layer = case.layer
     if layer.activation.degree != 1:
         return f"{layer.activation.name} is not made of two slopes that meet at 0"
+    if layer.skip:
+        return "a residual branch carries the units themselves on"
     if layer.sigma_b > 0:
         return "with a bias the lengths matter too"
     return "dropout is not in it" if layer.drop > 0 else ""

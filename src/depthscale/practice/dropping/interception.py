@@ -178,7 +178,9 @@ def leave(module: nn.Module) -> None:
         _ENTERED.modes.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
 
-def hook_mode(module: nn.Module, begin: Callable[[nn.Module, Any], None]) -> list[Callable[[], None]]:
+def hook_mode(
+    module: nn.Module, begin: Callable[[nn.Module, Any], None]
+) -> list[Callable[[], None]]:
     """Call ``begin``, which pushes a mode, before each forward of a module, and end it after."""
     guard_hooks()
     first = module.register_forward_pre_hook(begin)

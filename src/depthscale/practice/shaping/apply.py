@@ -123,9 +123,7 @@ def apply_shape(
                 run_once(bare, fresh, {})
     if not (search.modules or search.callers):
         raise InputError(_nothing(bare, names, classes, bool(example_inputs), search.left_out))
-    calls = tuple(
-        f"{path}.{name}()".lstrip(".") for path, name in dict.fromkeys(search.calls)
-    )
+    calls = tuple(f"{path}.{name}()".lstrip(".") for path, name in dict.fromkeys(search.calls))
     applied = AppliedShape((*(path for path, _, _ in search.modules), *calls), search.left_out)
     try:
         _replace(applied, search.modules, new)

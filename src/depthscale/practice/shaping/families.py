@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from depthscale.practice.shaping.maps import (
     Step,
@@ -43,8 +43,10 @@ class Layer:
 class Family(Protocol):
     """What the search needs: the amounts there are, a first guess, the layer and its map."""
 
-    most: float
-    what: str
+    @property
+    def most(self) -> float:
+        """The largest amount."""
+        ...
 
     def layer(self, amount: float) -> Layer | None:
         """The layer of this amount, None where there is none."""
@@ -70,7 +72,6 @@ class Slopes:
     """Leaky ReLU, amount ``(1 - slope)^2/(1 + slope^2)``: tailored activations (2203.08120)."""
 
     lowest: float = 0.0
-    what: ClassVar[str] = "slope"
 
     @property
     def most(self) -> float:
@@ -78,11 +79,13 @@ class Slopes:
         return bend_of(self.lowest)
 
     def layer(self, amount: float) -> Layer:
+        """Of ``E psi^2 = 1``."""
         slope = slope_of(amount)
         gain = math.sqrt(2 / (1 + slope * slope))
         return Layer(activation(f"shaped_relu({slope * gain!r}, {gain!r})"), gain, slope)
 
     def step(self, amount: float) -> Step:
+        """In closed form, which is its own guess."""
         return two_slopes(amount)
 
     guess = step
@@ -100,14 +103,11 @@ class Transforms:
     most: float = math.inf
     _near: Transform | None = None
 
-    @property
-    def what(self) -> str:
-        return "C'(1) - 1" if self.method == "dks" else "C''(1)"
-
     def _of(self, amount: float) -> float:
         return 1 + amount if self.method == "dks" else amount
 
     def layer(self, amount: float) -> Layer | None:
+        """With the transform that follows from the last one, or the best of all."""
         found = None
         if self._near is not None:
             found = solve(self.base, self.method, self._of(amount), self._near)
@@ -118,10 +118,12 @@ class Transforms:
         return Layer(found.of(self.base), found.output_scale, transform=found)
 
     def step(self, amount: float) -> Step | None:
+        """The map of the transformed activation."""
         layer = self.layer(amount)
         return None if layer is None else step_of(layer.psi)
 
     def guess(self, amount: float) -> Step:
+        """As if it were quadratic."""
         return quadratic(self.method, self._of(amount))
 
 
@@ -133,7 +135,6 @@ class Branches:
     """
 
     most: float = 1.0
-    what: str = "s^2"
 
     def __init__(self, base: Activation) -> None:
         self.base = base
@@ -143,6 +144,7 @@ class Branches:
         self.whole = Transform(output_scale=self.gain).of(base)
 
     def layer(self, amount: float) -> Layer | None:
+        """None for a branch without a skip where the skip is an identity."""
         s, skip = math.sqrt(amount), math.sqrt(1 - amount)
         if self.slopes is not None:
             if amount == 1:
@@ -152,6 +154,7 @@ class Branches:
         return Layer(scaled.of(self.base), scaled.output_scale, None, scaled, skip, s)
 
     def step(self, amount: float) -> Step:
+        """In closed form for two slopes."""
         if self.slopes is not None:
             return two_slopes(amount * bend_of(*self.slopes))
         return step_of(self.whole, math.sqrt(1 - amount))

@@ -58,7 +58,8 @@ def search(
     else:
         high = _walk(ahead, start, ends[1], lambda value: value >= 0)
     below, above = ahead(low), ahead(high)
-    assert below is not None and above is not None  # what _walk returns has a value
+    assert below is not None  # what _walk returns has a value
+    assert above is not None
     if below > 0 or above < 0:
         short = below if below > 0 else above
         return Search(None, target + short * math.copysign(1.0, target - linear))

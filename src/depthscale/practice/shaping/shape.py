@@ -18,7 +18,8 @@ from depthscale.practice.shaping.families import (
 from depthscale.practice.shaping.maps import path
 from depthscale.practice.shaping.record import Shaped
 from depthscale.practice.shaping.search import Search, search
-from depthscale.theory.activation import Activation, activation as as_activation
+from depthscale.theory.activation import Activation
+from depthscale.theory.activation import activation as as_activation
 from depthscale.theory.records import as_number
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def shape(
     amount = _at_width(task, chosen, family, nets, guess)
     shaped = _shaped(task, chosen, family, amount, activation)
     band = nets.band(shaped.activation, shaped.skip, nets.seed + 1)
-    reached, error = nets.read(band)
+    reached, error = nets.read(band.law)
     notes = (*shaped.notes, f"engine {band.engine}: reached {reached:.6g} +- {error:.1g}")
     return replace(shaped, band=band, reached=reached, notes=notes)
 
@@ -150,7 +151,8 @@ def shape(
 def _shaped(task: _Task, method: str, family: Family, amount: float, spec: Any) -> Shaped:
     """The record of the layer of an amount, at infinite width."""
     layer, step = family.layer(amount), family.step(amount)
-    assert layer is not None and step is not None  # the search stays where they exist
+    assert layer is not None  # the search stays where they exist
+    assert step is not None
     eps = path(step, task.depth, task.eps0)
     return Shaped(
         task.base,
@@ -210,8 +212,8 @@ def _linear(task: _Task, method: str) -> float:
     """The amount that keeps every correlation: none."""
     if method in ("tat", "dks"):
         raise InputError(
-            f"target {task.target:.6g} is the correlation of the inputs, which only a linear network"
-            f" keeps; no transform of {task.base.name} is linear: give another target"
+            f"target {task.target:.6g} is the correlation of the inputs, which only a linear"
+            f" network keeps; no transform of {task.base.name} is linear: give another target"
         )
     return 0.0
 
@@ -223,18 +225,19 @@ def _unreachable(task: _Task, method: str, linear: float, farthest: float) -> st
             f"no transform of {task.base.name} meets the conditions of method={method!r}; use a"
             " smooth activation, or method='residual'"
         )
-    what = "correlations"
+    where, what = f"depth {task.depth}", "correlations"
     if task.width is not None:
+        where += f" and width {task.width}"
         what = "mean correlations" if task.quantile is None else f"{task.quantile:g} quantiles"
-    reached = f"reaches {what} from {linear:.6g} to {farthest:.6g}"
-    other = {
-        "slope": ", or a lower lowest_slope (at least -1)",
-        "residual": ", or another activation",
-    }.get(method, "")
-    where = f"depth {task.depth}" + ("" if task.width is None else f" and width {task.width}")
+    if (farthest - linear) * (task.target - linear) < 0:
+        advice = "a linear network is beyond the target already: give fewer layers or more units"
+    else:
+        advice = "give more layers"
+        if method == "slope":
+            advice += ", or a lower lowest_slope (at least -1)"
     return (
         f"target {task.target!r} is out of reach: {task.base.name} shaped by method={method!r}"
-        f" at {where} {reached}; give more layers{other}"
+        f" at {where} reaches {what} from {linear:.6g} to {farthest:.6g}; {advice}"
     )
 
 

@@ -162,7 +162,8 @@ def _refined(
         a = np.array(math.exp(min(max(point[0], -50.0), 50.0)))
         with np.errstate(all="ignore"):
             first, second, _ = _conditions(method, amount, a, moments_at(float(a), point[1]))
-        return np.nan_to_num(np.array([first, second]), nan=1e6, posinf=1e6, neginf=-1e6)
+        both = np.array([first, second], dtype=float)
+        return np.asarray(np.nan_to_num(both, nan=1e6, posinf=1e6, neginf=-1e6), dtype=float)
 
     answer = root(errors, np.array(start), method="hybr", options={"xtol": 1e-13})
     if np.abs(errors(answer.x)).max() > SOLVED:

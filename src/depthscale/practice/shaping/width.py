@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from depthscale.finite.bands import CorrelationBand, correlation_band
-from depthscale.finite.diffusion.law import LEVELS
+from depthscale.finite.bands import LEAST_WIDTH, CorrelationBand, correlation_band
+from depthscale.finite.chain.density import chain_density
+from depthscale.finite.chain.plan import Route
+from depthscale.finite.diffusion.law import LEVELS, Law
 from depthscale.practice.shaping.families import Layer
 from depthscale.theory.activation import Activation, activation
 
@@ -24,10 +26,9 @@ class Networks:
     networks: int
     seed: int
 
-    def band(self, psi: Activation, skip: float, seed: int, every: bool = True) -> CorrelationBand:
-        """Quantiles by layer; without ``every`` only the one asked for."""
+    def band(self, psi: Activation, skip: float, seed: int) -> CorrelationBand:
+        """Quantiles by layer, the one asked for among them."""
         asked = () if self.quantile is None else (self.quantile,)
-        levels = sorted({*LEVELS, *asked}) if every or not asked else asked
         return correlation_band(
             psi,
             self.width,
@@ -37,24 +38,31 @@ class Networks:
             sigma_b=0.0,
             q0=1.0,
             skip=skip,
-            levels=levels,
+            levels=sorted({*LEVELS, *asked}),
             networks=self.networks,
             seed=seed,
         )
 
-    def read(self, band: CorrelationBand, layer: int = -1) -> tuple[float, float]:
-        """The statistic at a layer, and its error."""
+    def read(self, law: Law, index: int = -1) -> tuple[float, float]:
+        """The statistic at one of the layers of a law, and its error."""
         if self.quantile is None:
-            mean = band.law.mean("rho")
-            return float(mean.value[layer]), float(mean.error[layer])
-        column = int(abs(band.levels - self.quantile).argmin())
-        return float(band.rho[layer, column]), float(band.rho_error[layer, column])
+            found = law.mean("rho")
+            return float(found.value[index]), float(found.error[index])
+        found = law.quantiles([self.quantile], "rho")
+        return float(found.value[index, 0]), float(found.error[index, 0])
 
     def statistic(self, layer: Layer) -> float:
         """Of the output of networks of these layers."""
-        return self.read(self.band(layer.psi, layer.skip, self.seed, every=False))[0]
+        return self.read(self._law(layer.psi, layer.skip, self.depth))[0]
 
     def linear(self, residual: bool) -> float:
         """Of a network without nonlinearity; a residual one then hands its inputs on."""
-        band = self.band(activation("identity"), 0.0, self.seed, every=False)
-        return self.read(band, 0 if residual else -1)[0]
+        law = self._law(activation("identity"), 0.0, 0 if residual else self.depth)
+        return self.read(law, 0 if residual else -1)[0]
+
+    def _law(self, psi: Activation, skip: float, layer: int) -> Law:
+        """The law up to a layer, which comes last or alone: the band's own, at less cost."""
+        if skip == 0 and psi.degree == 1 and self.width >= LEAST_WIDTH:
+            route = Route.of(psi, [self.width] * (self.depth + 1), self.eps0, "drawn")
+            return chain_density(route, [layer])
+        return self.band(psi, skip, self.seed).law
