@@ -132,7 +132,9 @@ def verdict_if(true: bool) -> Verdict:
 
 
 @cache
-def critical(activation: str, length: float, drop: float = 0.0, masks: str = "independent") -> MeanField:
+def critical(
+    activation: str, length: float, drop: float = 0.0, masks: str = "independent"
+) -> MeanField:
     """The layer with ``chi_1 = 1`` at this settled length, without dropout; then with it.
 
     ``sigma_w^2 = 1/E phi'^2`` and ``sigma_b^2 = q - sigma_w^2 E phi^2``.

@@ -13,7 +13,15 @@ from depthscale.finite.diffusion.density import density
 from depthscale.finite.diffusion.law import DensityLaw, SampleLaw
 from depthscale.finite.diffusion.unshaped import Unshaped
 from depthscale.papers.claims import Claim
-from depthscale.papers.limits.common import LIMITS, Measured, critical, measured, near, sd_of, verdict_if
+from depthscale.papers.limits.common import (
+    LIMITS,
+    Measured,
+    critical,
+    measured,
+    near,
+    sd_of,
+    verdict_if,
+)
 from depthscale.papers.limits.runs import Runs
 from depthscale.theory.diffusion import (
     ScaledLimit,
@@ -76,9 +84,7 @@ def jump_law(paths: int) -> SampleLaw:
     """The equation with single drops in place of the field."""
     own = scaled("independent")
     assert own.drops is not None
-    return sample_unshaped(
-        own.equation, 0.0, TIMES, jumps=Jumps.of(own.drops), paths=paths, seed=7
-    )
+    return sample_unshaped(own.equation, 0.0, TIMES, jumps=Jumps.of(own.drops), paths=paths, seed=7)
 
 
 def jumps(runs: Runs) -> SampleLaw:

@@ -37,6 +37,7 @@ CURVES = (
 """b = 1, 1/2, 0 and -1."""
 
 WIDTH = 200
+TIMES = (0.5, 1.0, 1.5)
 NETS = 20_000
 LARGE = 1e3
 """The mean square from which what is left to infinity, ``1/(b V)``, is less than a layer."""
@@ -52,16 +53,15 @@ def smooth_shapes(runs: Runs) -> list[Claim]:
     return [*_probabilities(runs), _ever(), _criterion(runs), *_stationary(runs), *_pairs(runs)]
 
 
-def exploded(runs: Runs, shaped: ShapedSmooth, times: tuple[float, ...]) -> Array:
-    """Which networks, from V = 1, are above ``LARGE`` at each time, ``[time, net]``."""
-    layers = tuple(round(t * WIDTH) for t in times)
+def exploded(runs: Runs, shaped: ShapedSmooth) -> Array:
+    """Which networks, from V = 1, are above ``LARGE`` at each of ``TIMES``, ``[time, net]``."""
+    layers = tuple(round(t * WIDTH) for t in TIMES)
     length = runs.pairs(shaped.layer(WIDTH), WIDTH, layers, 1.0, NETS).length
     return np.asarray(~(length < LARGE))
 
 
 def _probabilities(runs: Runs) -> list[Claim]:
-    times = (0.5, 1.0)
-    hits = exploded(runs, CUBIC, times)
+    hits = exploded(runs, CUBIC)
     return [
         measured(
             COVARIANCE,
@@ -74,7 +74,7 @@ def _probabilities(runs: Runs) -> list[Claim]:
             "1/n, one layer in the time of explosion, and three standard errors of 20,000 networks",
             f"x + x^3/(6 n), V_0 = 1, n = {WIDTH}, {hit.size} networks above V = {LARGE:g}",
         )
-        for time, stated, hit in zip(times, CUBIC.explosion(1.0, times), hits, strict=True)
+        for time, stated, hit in zip(TIMES[:2], CUBIC.explosion(1.0, TIMES[:2]), hits, strict=False)
     ]
 
 
@@ -97,8 +97,8 @@ def _ever() -> Claim:
 
 
 def _criterion(runs: Runs) -> Claim:
-    time = 1.5
-    shares = {s.b: share_of(exploded(runs, s, (time,))[0]) for s in CURVES}
+    time = TIMES[-1]
+    shares = {s.b: share_of(exploded(runs, s)[-1]) for s in CURVES}
     stated = {s.b: float(s.explosion(1.0, [time])[0]) for s in CURVES}
     none = all(shares[b].value <= 3 * shares[b].error for b in shares if b <= 0)
     some = all(

@@ -67,9 +67,7 @@ class Runs:
         """
         return _pairs(layer, width, layers, eps, self.count(nets), length, self._workers)
 
-    def inputs(
-        self, layer: MeanField, width: int, depth: int, gram: ArrayLike, nets: int
-    ) -> Array:
+    def inputs(self, layer: MeanField, width: int, depth: int, gram: ArrayLike, nets: int) -> Array:
         """Correlations of all pairs of inputs at the last layer, ``[pair, net]``.
 
         Layer 1 has this covariance; pairs are in the order (0, 1), (0, 2), .., (1, 2), ...

@@ -68,6 +68,13 @@ def unshaped(runs: Runs) -> Networks:
     return runs.pairs(RELU, WIDTH, layers, 1 - RHO0, NETS // 10)
 
 
+@cache
+def chained(layers: tuple[int, ...] = tuple(round(t * WIDTH) for t in TIMES)) -> DensityLaw:
+    """Of unshaped networks, by the chain."""
+    route = Route.of("relu", [WIDTH] * (max(layers) + 1), 1 - RHO0, start="pinned")
+    return chain_density(route, list(layers))
+
+
 def _law(runs: Runs) -> Claim:
     found = networks(runs)
     apart = [law().distance(1 - eps, k, "rho") for k, eps in enumerate(found.eps)]

@@ -38,19 +38,17 @@ def our_solvers(runs: Runs) -> list[Claim]:
         _exact_moves(runs),
         _weak(
             "Strang splitting, mean correlation of shaped networks (Dc = 3) at t = 1",
-            lambda steps: (
-                sample(BENT, 0.0, [1.0], paths=runs.count(PATHS), seed=1, steps=steps).mean("rho")
-            ),
+            lambda steps: sample(
+                BENT, 0.0, [1.0], paths=runs.count(PATHS), seed=1, steps=steps
+            ).mean("rho"),
             float(bent_law().mean("rho").value[0]),
             (1, 2),
         ),
         _weak(
             "positive splitting, mean log q of ReLU networks from infinity at t = 1",
-            lambda steps: (
-                sample_unshaped(
-                    equation(), math.inf, [1.0], paths=runs.count(PATHS), seed=2, steps=steps
-                ).mean("log_q")
-            ),
+            lambda steps: sample_unshaped(
+                equation(), math.inf, [1.0], paths=runs.count(PATHS), seed=2, steps=steps
+            ).mean("log_q"),
             float(density(Unshaped(equation()), math.inf, [1.0]).mean("log_q").value[0]),
             (2, 4),
         ),

@@ -25,6 +25,7 @@ from depthscale.papers.limits.common import (
 )
 from depthscale.papers.limits.runs import Networks, Runs
 from depthscale.theory.diffusion import AlignmentEquation, stochastic_limit
+from depthscale.theory.gaussian import Array
 
 WHERE = "theorem: the equation of unshaped networks"
 X0 = 0.3
@@ -70,15 +71,11 @@ def entered() -> DensityLaw:
     return density(Unshaped(equation()), math.inf, TIMES)
 
 
-def networks(runs: Runs, width: int) -> Networks:
-    """At t = 0.5 from ``X0``."""
-    eps = X0**-2 / width**2
-    return runs.pairs(RELU, width, (round(TIME * width),), eps, NETS[width])
-
-
-def log_y(runs: Runs, width: int) -> np.ndarray:
-    """``log n^2 (1 - rho)`` of these networks."""
-    return np.asarray(np.log(networks(runs, width).eps[0]) + 2 * math.log(width))
+def log_y(runs: Runs, width: int) -> Array:
+    """``log n^2 (1 - rho)`` of networks from ``X0`` at four times up to 0.5, ``[time, net]``."""
+    layers = tuple(round(k * TIME * width / 4) for k in range(1, 5))
+    nets = runs.pairs(RELU, width, layers, X0**-2 / width**2, NETS[width])
+    return np.asarray(np.log(nets.eps) + 2 * math.log(width))
 
 
 def _constants() -> list[Claim]:
@@ -105,7 +102,7 @@ def _constants() -> list[Claim]:
 
 
 def _drift(runs: Runs) -> list[Claim]:
-    found = {n: mean_of(np.exp(-log_y(runs, n) / 2)) for n in WIDTHS}
+    found = {n: mean_of(np.exp(-log_y(runs, n)[-1] / 2)) for n in WIDTHS}
     at_limit = _to_infinity(found)
     told = ", ".join(f"{m.value:.4f}({m.error:.4f}) at n = {n}" for n, m in found.items())
     note = f"networks from 1/sqrt y = {X0}: {told}; a straight line in 1/n"
@@ -143,7 +140,7 @@ def _to_infinity(found: dict[int, Measured]) -> Measured:
 
 def _densities(runs: Runs) -> list[Claim]:
     width = WIDTHS[-1]
-    samples = log_y(runs, width)
+    samples = log_y(runs, width)[-1]
     return [
         near(
             LIMITS,
@@ -234,15 +231,16 @@ def _moments() -> Claim:
     )
 
 
-@cache
 def chained(width: int) -> DensityLaw:
     """By the chain at real width, from rho = 0, at ``TIMES``."""
-    return chain_density(_route(width), [round(t * width) for t in TIMES])
+    return chain_at(width, tuple(round(t * width) for t in TIMES))
 
 
-def _route(width: int) -> Route:
-    depth = round(TIMES[-1] * width)
-    return Route.of("relu", [width] * (depth + 1), 1.0, start="pinned")
+@cache
+def chain_at(width: int, layers: tuple[int, ...]) -> DensityLaw:
+    """The same at any layers."""
+    route = Route.of("relu", [width] * (max(layers) + 1), 1.0, start="pinned")
+    return chain_density(route, list(layers))
 
 
 def shift(width: int) -> float:
@@ -255,7 +253,7 @@ def shift(width: int) -> float:
     return width * ahead
 
 
-def _inverse_root(z: np.ndarray, layer: float) -> np.ndarray:
+def _inverse_root(z: Array, layer: float) -> Array:
     """``1/sqrt(1 - tanh z)``."""
     return np.asarray(np.exp(np.logaddexp(0.0, 2 * z) / 2) / math.sqrt(2))
 
