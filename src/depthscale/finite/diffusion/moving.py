@@ -229,13 +229,19 @@ def rates(
     diffusion = time * equation.noise**2 / 2
     half = along * (width / (2 * diffusion))  # half the cell's Peclet number, v h/D
     half[-1] /= 2  # the end is half a cell from the last node
-    size = np.abs(half)
-    big = np.maximum(size, 1.0)
-    ratio = np.minimum(size, 1.0) / big
-    both = np.maximum(big * np.sqrt(np.sqrt(np.sqrt(1.0 + ratio**8))), size)
+    both = _limited(half)
     scale = diffusion / width**2
     up, down = scale * (both + half), scale * (both - half)
     return up[:-1], down[:-1], 2 * float(up[-1]) if absorbing else 0.0
+
+
+def _limited(x: Array) -> Array:
+    """``(1 + x^8)^(1/8)``, not below ``|x|`` and without overflow."""
+    size = np.abs(x)
+    big = np.maximum(size, 1.0)
+    power = np.square(np.minimum(size, 1.0) / big)
+    power = np.square(np.square(power)) + 1.0
+    return np.maximum(big * np.sqrt(np.sqrt(np.sqrt(power))), size)
 
 
 def step(
