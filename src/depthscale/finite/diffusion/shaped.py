@@ -270,10 +270,22 @@ class ShapedReLU(Equation, CovarianceLimit):
     def layer(self, rate: float) -> MeanField:
         """A layer of the network itself: slopes ``1 + c/sqrt(rate)``, weights that keep lengths.
 
+        Correlations of d such layers at infinite width are off from ``mean_field`` by order 1/d if
+        ``c_plus = -c_minus``, else by order ``d^(-1/2)``.
+
         Parameters
         ----------
         rate:
             The width n for the stochastic limit, the depth d for the deterministic one.
+
+        Examples
+        --------
+        >>> from depthscale.theory.meanfield import propagate
+        >>> for shaped in (ShapedReLU(0.0, -1.0), ShapedReLU(0.5, -0.5)):
+        ...     path = propagate([shaped.layer(64)] * 64, 1.0, 1.0, 0.7)
+        ...     print(f"{1 - path.eps[-1]:.4f}")
+        0.3930
+        0.3828
         """
         number = as_number("rate", rate)
         if not 0 < number < math.inf:

@@ -43,8 +43,8 @@ _INSTANT = 1e7
 _LARGEST = 200.0
 """The largest ``b V0`` whose law of explosion is inverted; beyond, it is nearly a step in time."""
 
-_NODES = 128
-"""Nodes of Talbot's contour: 1e-12 for ``b V0`` of order 1, 1e-10 up to 200."""
+_NODES = (32, 128)
+"""Fewest and most nodes of Talbot's contour; rounding grows as ``e^(0.17 nodes)``."""
 
 
 class Gamma(NamedTuple):
@@ -256,7 +256,7 @@ class ShapedSmooth(Equation, CovarianceLimit):
         there = length * math.exp(-b * time) / room
         if w == 0:
             scale = np.sqrt(np.divide(there, length, where=length > 0, out=np.zeros_like(length)))
-            new = v * scale[:, None] * scale[None]
+            new = v * (scale[:, None] * scale[None])
         else:
             total = -np.log(room) / b if b else length * time  # int V dt
             new = self._correlations(v, length, there, total, w, time)
@@ -278,7 +278,7 @@ class ShapedSmooth(Equation, CovarianceLimit):
         second = w * grown * both * (1 + 2 * np.clip(guess, -1, 1) ** 2)
         mixed = rho + time / 2 * (first + second)
         norm = 1 / np.sqrt(np.einsum("aa...->a...", mixed))
-        return np.asarray(mixed * norm[:, None] * norm[None] * grown)
+        return np.asarray(mixed * (norm[:, None] * norm[None]) * grown)
 
     def layer(self, rate: float) -> MeanField:
         """A layer of the network itself for a polynomial ``x + phi'' x^2/2 + phi''' x^3/6``.
@@ -313,11 +313,16 @@ def _by(time: float, b: float, x: float) -> float:
     Midpoint rule on ``z = N (0.5017 w cot(0.6407 w) - 0.6122 + 0.2645i w)``, the constants of
     Trefethen, Weideman and Schmelzer (BIT 46, 2006); one half of it, for conjugate values.
     """
+    from scipy.special import polygamma
+
     if time == 0:
         return 0.0
-    w = (np.arange(_NODES // 2) + 0.5) * 2 * math.pi / _NODES
+    # the narrower the law of log int G, the more nodes
+    width = math.sqrt(min(2 * time / 3, float(polygamma(1, b + 1))))
+    nodes = 2 * min(max(math.ceil(3.2 / width), _NODES[0] // 2), _NODES[1] // 2)
+    w = (np.arange(nodes // 2) + 0.5) * 2 * math.pi / nodes
     turn = 0.6407 * w
-    z = _NODES * (0.5017 * w / np.tan(turn) - 0.6122 + 0.2645j * w)
+    z = nodes * (0.5017 * w / np.tan(turn) - 0.6122 + 0.2645j * w)
     slope = 0.5017 * (1 / np.tan(turn) - turn / np.sin(turn) ** 2) + 0.2645j
     terms = np.exp(z) / z * slope * _transform(z / time, b, x)
     return min(max(2 * float(np.sum(terms).imag), 0.0), 1.0)
