@@ -250,36 +250,35 @@ def schedule(equation: Equation, start: float, times: Array, steps: int) -> Sche
 
 @dataclass(frozen=True)
 class ExactMoves:
-    """Moves from recorded time to recorded time; the state is counted in cells of the tables.
+    """Moves from recorded time to recorded time.
 
     Attributes
     ----------
-    low, cell:
-        ``u = low + cell * state``.
     centre, slope, rest:
-        The first time's law: ``state = centre + slope xi + rest[xi]``, ``rest`` on even scores.
+        The first time's law: ``u = centre + slope xi + rest[xi]``, ``rest`` on even scores.
+    low, cell:
+        From then on the state is counted in cells of the tables, ``u = low + cell * state``.
     stages:
         For every later time its moves, each the coefficients of a polynomial in ``xi`` that is
         added to the state, one tensor [cell] a power and the highest power first.
     """
 
-    low: float
-    cell: float
     centre: float
     slope: float
     rest: Tensor
+    low: float
+    cell: float
     stages: tuple[tuple[tuple[Tensor, ...], ...], ...]
 
     def run(self, fill: Fill, room: Room, out: Tensor) -> None:
         """See ``Program``."""
         xi, rise, term, place, state = room.xi, room.rise, room.term, room.place, room.state
         fill(xi)
-        scores = float(SCORES[-1])
-        torch.add(xi, scores, out=rise).mul_(_CELLS / (2 * scores))
-        place.copy_(rise).clamp_(0, _CELLS - 1)
-        torch.index_select(self.rest, 0, place, out=rise)
-        state.copy_(rise.add_(xi, alpha=self.slope)).add_(self.centre)
-        torch.add(self.low, state, alpha=self.cell, out=out[0])
+        torch.add(_CELLS / 2, xi, alpha=_CELLS / float(SCORES[-1] - SCORES[0]), out=rise)
+        torch.index_select(self.rest, 0, place.copy_(rise), out=rise)
+        out[0].copy_(rise.add_(xi, alpha=self.slope)).add_(self.centre)
+        if self.stages:
+            torch.sub(out[0], self.low, out=state).mul_(1 / self.cell)
         for row, stage in zip(out[1:], self.stages, strict=True):
             for first, *others in stage:
                 fill(xi)
@@ -311,13 +310,13 @@ def _exact(
     scores = SCORES[0] + (SCORES[-1] - SCORES[0]) * (np.arange(_CELLS) + 0.5) / _CELLS
     first, centre = law.u[0], float(law.u[0][SCORES.size // 2])
     slope = float((first[160] - first[120]) / (SCORES[160] - SCORES[120]))
-    rest = torch.tensor((spread(first, scores) - centre - slope * scores) / cell)
+    rest = torch.tensor(spread(first, scores) - centre - slope * scores)
     program = ExactMoves(
+        centre=centre,
+        slope=slope,
+        rest=rest.float(),
         low=low,
         cell=cell,
-        centre=(centre - low) / cell,
-        slope=slope / cell,
-        rest=rest.float(),
         stages=tuple(stages[index] for index in group),
     )
     return program, max(errors)
