@@ -117,6 +117,8 @@ class _Table:
     def __call__(self, z: Array) -> _Coefficients:
         from scipy.interpolate import CubicSpline
 
+        if z.min() == z.max():  # as at the start: no need to fill the way to where it goes next
+            return _Coefficients(*np.array(self._row(float(z[0])))[:, None])
         low, high = math.floor(z.min() / _SPACING) - 2, math.floor(z.max() / _SPACING) + 3
         if low not in self.rows or high not in self.rows:
             for k in range(min([low, *self.rows]), max([high, *self.rows]) + 1):

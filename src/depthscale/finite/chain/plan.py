@@ -167,7 +167,9 @@ class Route:
         variance = float(np.asarray(law.log_eps_var)[1])
         shift = float(np.asarray(law.log_eps_mean)[1]) - math.log(eps)
         # z = log((2 - eps)/eps)/2, to second order in log eps
-        mean = math.log((2 - eps) / eps) / 2 - shift / (2 - eps) - eps * variance / (2 - eps) ** 2 / 2
+        mean = (
+            math.log((2 - eps) / eps) / 2 - shift / (2 - eps) - eps * variance / (2 - eps) ** 2 / 2
+        )
         return Scatter(
             np.array([mean]), np.array([math.sqrt(max(variance, 0.0)) / (2 - eps)]), np.zeros(1)
         )
