@@ -152,7 +152,7 @@ STUDIES: dict[str, Callable[..., Study]] = {
     "gradients": _gradients,
     "limits": _limits,
 }
-"""Every paper by its name in the package; dropout may have a folder of runs, the others be quick."""
+"""Every paper by its name; dropout may have a folder of runs, the others be quick."""
 
 
 def _record(command: str, settings: dict[str, Any], verdicts: Verdicts) -> dict[str, Any]:

@@ -15,7 +15,17 @@ from depthscale.finite.diffusion.unshaped import Unshaped
 from depthscale.papers.limits import dropout, explosion, residual, shaped, shaping, smooth, unshaped
 from depthscale.papers.limits.common import RELU, mean_of, share_of
 from depthscale.papers.limits.runs import Runs
-from depthscale.report.canvas import COLOURS, GUIDE, MARKERS, PALE, finish, page, sequence, style
+from depthscale.report.canvas import (
+    COLOURS,
+    GUIDE,
+    MARKERS,
+    PALE,
+    finish,
+    page,
+    plain_log,
+    sequence,
+    style,
+)
 from depthscale.theory.gaussian import Array
 
 if TYPE_CHECKING:
@@ -114,6 +124,7 @@ def equality(runs: Runs, target: Path) -> Figure:
                 fontsize=8,
             )
         left.set_xscale("log", base=2)
+        left.xaxis.set_major_formatter("{x:g}")
         left.set_yscale("log")
         left.set_ylim(2e-6, 0.5)
         left.set_xlabel("depth $d$")
@@ -125,10 +136,11 @@ def equality(runs: Runs, target: Path) -> Figure:
 
 
 def _scatters(axes: Axes, runs: Runs) -> None:
-    constant = float(residual.RESIDUAL.fluctuation(1.0, residual.RHO0, seed=1).value)
+    own = [depth for _, depth in residual.RESIDUAL_NETS]
+    flat = [float(residual.constant(runs, depth).value) for depth in own]
     growing = float(residual.SYMMETRIC.fluctuation(1.0, rho0=residual.RHO0)[0])
-    depths = np.geomspace(6, 340, 50)
-    axes.plot(depths, np.full(50, constant), color=BLUE)
+    depths = np.geomspace(6, 48, 50)
+    axes.plot(own, flat, color=BLUE)
     axes.plot(depths, growing * np.sqrt(depths), color=GREEN)
     for k, network, sizes, name in (
         (0, residual.RESIDUAL, residual.RESIDUAL_NETS, "residual networks"),
@@ -145,7 +157,9 @@ def _scatters(axes: Axes, runs: Runs) -> None:
             label=f"{name}, $n$ = {sizes[0][0]}",
         )
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log", base=2)
+    plain_log(axes)
+    axes.set_ylim(0.5, 10)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("depth $d$")
     axes.set_ylabel(r"$\sqrt{n}$ times the deviation of $\rho$")
     axes.set_title(r"finite width, $t=1$")
@@ -177,6 +191,7 @@ def drift(runs: Runs, target: Path) -> Figure:
                 label=f"$n$ = {width}",
             )
         mean.set_xlabel(DEPTH_IN_WIDTHS)
+        mean.set_title(rf"from $1/\sqrt{{y}}$ = {unshaped.X0:g}; marks: networks")
         mean.set_ylabel(r"mean of $1/\sqrt{y}$")
         mean.legend()
         log = np.linspace(-5, 6, 300)
@@ -196,13 +211,13 @@ def drift(runs: Runs, target: Path) -> Figure:
 
 def _entrance(axes: Axes) -> None:
     width = unshaped.WIDTHS[-1]
-    times = np.geomspace(0.02, 0.5, 25)
+    times = np.geomspace(0.005, 0.5, 33)
     law = density(Unshaped(unshaped.equation()), math.inf, times, tolerance=1e-4)
     _band(axes, times, law.quantiles(LEVELS, "q").value, BLUE)
-    layers = np.unique((times * width).astype(int))
+    layers = np.unique((times[times > 0.008] * width).astype(int))
     marks = unshaped.chain_at(width, tuple(layers.tolist())).quantiles([0.05, 0.5, 0.95], "eps")
     for row, dashes in zip(marks.value.T, ("--", "-", "--"), strict=True):
-        label = f"networks, $n$ = {width}" if dashes == "-" else None
+        label = f"networks, $n$ = {width}, 5, 50, 95 %" if dashes == "-" else None
         axes.plot(
             layers / width,
             layers**2 * row,
@@ -211,7 +226,7 @@ def _entrance(axes: Axes) -> None:
             linewidth=0.9,
             label=label,
         )
-    axes.plot([0.004, 0.02], [4.5 * math.pi**2] * 2, color=GUIDE, linestyle=":")
+    axes.plot([0.003, 0.005], [4.5 * math.pi**2] * 2, color=GUIDE, linestyle=":")
     axes.annotate(
         r"$9\pi^2/2$",
         (0.004, 4.5 * math.pi**2),
@@ -221,12 +236,12 @@ def _entrance(axes: Axes) -> None:
         fontsize=8,
     )
     axes.set_yscale("log")
-    axes.set_xlim(0.004, 0.5)
+    axes.set_xlim(0.003, 0.5)
     axes.set_xscale("log")
     axes.set_ylim(2, 300)
     axes.set_xlabel(DEPTH_IN_WIDTHS)
     axes.set_ylabel(r"$q_t = \ell^2(1-\rho)$")
-    axes.set_title(r"from $\rho=0$: limit (blue)")
+    axes.set_title(r"blue: the limit, from $\rho=0$")
     axes.legend(loc="lower left")
 
 
@@ -262,7 +277,7 @@ def explosions(runs: Runs, target: Path) -> Figure:
         times = np.linspace(0, 2, 81)
         for k, case in enumerate(explosion.CURVES):
             law = case.explosion(1.0, times)
-            left.plot(times, law, color=COLOURS[k], label=f"$b$ = {case.b:g}", zorder=3 - k)
+            left.plot(times, law, color=COLOURS[k], label=f"$b = {case.b:g}$", zorder=3 - k)
             found = np.array([share_of(hit) for hit in explosion.exploded(runs, case)])
             left.errorbar(
                 explosion.TIMES,

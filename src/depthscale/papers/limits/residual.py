@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from depthscale.finite.diffusion.law import Estimate
 from depthscale.finite.diffusion.residual import ResidualReLU
 from depthscale.finite.diffusion.shaped import ShapedReLU
 from depthscale.papers.claims import Claim
@@ -68,7 +70,7 @@ def off(network: ResidualReLU | ShapedReLU) -> Array:
 def _extrapolated(network: ResidualReLU | ShapedReLU, rho0: float) -> float:
     """At infinite depth, from three depths of errors in whole powers of 1/d."""
     values = [at_depth(network, depth, rho0) for depth in (256, 512, 1024)]
-    first = [2 * b - a for a, b in zip(values[:-1], values[1:], strict=True)]
+    first = [2 * b - a for a, b in pairwise(values)]
     return (4 * first[1] - first[0]) / 3
 
 
@@ -152,10 +154,20 @@ def scatter(runs: Runs, network: ResidualReLU | ShapedReLU, width: int, depth: i
     return Scatter(width, depth, sd_of(1 - nets.eps[0]))
 
 
+@cache
+def _constant(depth: int, paths: int) -> Estimate:
+    return RESIDUAL.fluctuation(depth, RHO0, paths=paths, seed=1)
+
+
+def constant(runs: Runs, depth: int) -> Estimate:
+    """``sqrt n`` times the deviation of the correlation of wide residual networks at t = 1."""
+    return _constant(depth, runs.count(200_000))
+
+
 def _fluctuations(runs: Runs) -> list[Claim]:
     claims = []
-    theory = RESIDUAL.fluctuation(1.0, RHO0, paths=runs.count(400_000), seed=1)
     for width, depth in RESIDUAL_NETS:
+        theory = constant(runs, depth)
         found = scatter(runs, RESIDUAL, width, depth).found
         claims.append(
             _scaled(
@@ -164,7 +176,8 @@ def _fluctuations(runs: Runs) -> list[Claim]:
                 float(theory.value),
                 found,
                 math.sqrt(width),
-                f"Monte Carlo over one unit gives the constant, error {float(theory.error):.1g}",
+                "the constant is that of large width at this depth, by Monte Carlo over paths of one"
+                f" unit, error {float(theory.error):.1g}",
             )
         )
     theory_of = float(SYMMETRIC.fluctuation(1.0, rho0=RHO0)[0])

@@ -168,8 +168,8 @@ def _approach() -> list[Claim]:
             COVARIANCE,
             "ours",
             WHERE,
-            "slopes 1 and 1 - 1/sqrt n approach the limit as slowly as 1/sqrt n, since their bend is"
-            " (1 + 1/sqrt n + ..) Dc^2/n: coefficient in the mean correlation at t = 0.5",
+            "slopes 1 and 1 - 1/sqrt n approach the limit as slowly as 1/sqrt n, since their bend"
+            " is (1 + 1/sqrt n + ..) Dc^2/n: coefficient in the mean correlation at t = 0.5",
             _by_bending(),
             first,
             0.05 * _by_bending(),
@@ -258,8 +258,8 @@ def _degenerate(runs: Runs) -> Claim:
         " their own",
         verdict_if(low > 0.95 > high),
         ours=low,
-        note=f"our number is the correlation that 95 % of {plain.nets} unshaped ReLU networks exceed"
-        f" at n = {WIDTH}, t = 0.5, from rho_0 = {RHO0}; 95 % of shaped ones are below {high:.3f}"
-        f" and 5 % below {float(np.quantile(1 - kept.eps[-1], 0.05)):.3f}. The rule: the first above"
-        " 0.95 and the second below it",
+        note=f"our number is the correlation that 95 % of {plain.nets} unshaped ReLU networks"
+        f" exceed at n = {WIDTH}, t = 0.5, from rho_0 = {RHO0}; 95 % of shaped ones are below {high:.3f}"
+        f" and 5 % below {float(np.quantile(1 - kept.eps[-1], 0.05)):.3f}. The rule: the first"
+        " above 0.95 and the second below it",
     )

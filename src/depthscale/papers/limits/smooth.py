@@ -67,8 +67,8 @@ def _feedback(runs: Runs, activation: str) -> list[Claim]:
     name = NAMES[activation]
     direct = own.variance_parts["slopes"]
     setting = (
-        f"{name} at q = {LENGTH}, y_0 = {Y0}, n = {WIDTH}, t = {TIME}; A = {own.curvature:.5f}, s^2 ="
-        f" {own.variance:.4f}, lam = {own.lam:.4f}"
+        f"{name} at q = {LENGTH}, y_0 = {Y0}, n = {WIDTH}, t = {TIME}; A = {own.curvature:.5f},"
+        f" s^2 = {own.variance:.4f}, lam = {own.lam:.4f}"
     )
     theory, other = law(activation), law(activation, feedback=False)
     return [
@@ -80,7 +80,7 @@ def _feedback(runs: Runs, activation: str) -> list[Claim]:
             theory.distance(samples, 0, "log_y"),
             samples.size,
             0.02,
-            "noise of 20,000 networks, 0.0096, and some 1/n for lengths that settle in a few layers",
+            "noise of 20,000 networks, 0.0096, and some 1/n for lengths that settle first",
             setting,
         ),
         measured(
