@@ -183,8 +183,8 @@ def _kinked() -> Claim:
         verdict_if(none > 0.95),
         ours=none,
         note=f"our number is the probability of no drop up to t = 1 in ReLU networks with p ="
-        f" n^-3, n = {width}, H = {own.equation.field:.3f}: {own.drops.rate:.3g} drops are expected,"
-        " 2/n of them. The rule: above 0.95. The field is the mean of rare large jumps",
+        f" n^-3, n = {width}, H = {own.equation.field:.3f}: {own.drops.rate:.3g} drops are"
+        " expected, 2/n of them. The rule: above 0.95. The field is the mean of rare large jumps",
     )
 
 

@@ -93,7 +93,7 @@ def _ever() -> Claim:
         max(apart),
         1e-6,
         "rounding, which the contour of the inverted transform enlarges e^22 times",
-        f"b = 1 and 1/2, V_0 = 1: {{listed(ever, 6)}",
+        f"b = 1 and 1/2, V_0 = 1: {listed(ever, 6)}",
     )
 
 

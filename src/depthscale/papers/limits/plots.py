@@ -310,7 +310,7 @@ def explosions(runs: Runs, target: Path) -> Figure:
             v,
             explosion.stationary_pdf(v),
             color=BLUE,
-            label=f"Gamma law, $b$ = {explosion.STABLE.b:g}",
+            label=f"Gamma law, $b = {explosion.STABLE.b:g}$",
         )
         right.set_xlabel("$V$, mean square of the signal")
         right.set_ylabel("probability density")

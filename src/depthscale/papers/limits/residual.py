@@ -176,8 +176,8 @@ def _fluctuations(runs: Runs) -> list[Claim]:
                 float(theory.value),
                 found,
                 math.sqrt(width),
-                "the constant is that of large width at this depth, by Monte Carlo over paths of one"
-                f" unit, error {float(theory.error):.1g}",
+                "the constant is that of large width at this depth, by Monte Carlo over paths of"
+                f" one unit, error {float(theory.error):.1g}",
             )
         )
     theory_of = float(SYMMETRIC.fluctuation(1.0, rho0=RHO0)[0])

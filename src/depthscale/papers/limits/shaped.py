@@ -259,7 +259,8 @@ def _degenerate(runs: Runs) -> Claim:
         verdict_if(low > 0.95 > high),
         ours=low,
         note=f"our number is the correlation that 95 % of {plain.nets} unshaped ReLU networks"
-        f" exceed at n = {WIDTH}, t = 0.5, from rho_0 = {RHO0}; 95 % of shaped ones are below {high:.3f}"
+        f" exceed at n = {WIDTH}, t = 0.5, from rho_0 = {RHO0}; 95 % of shaped ones are below"
+        f" {high:.3f}"
         f" and 5 % below {float(np.quantile(1 - kept.eps[-1], 0.05)):.3f}. The rule: the first"
         " above 0.95 and the second below it",
     )
