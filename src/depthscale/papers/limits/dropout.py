@@ -76,7 +76,7 @@ def log_y(runs: Runs, masks: str) -> Array:
 @cache
 def drift_law() -> DensityLaw:
     """The equation with the field as a drift."""
-    return density(Unshaped(scaled("gaussian").equation), 0.0, TIMES)
+    return density(Unshaped(scaled("gaussian").equation), 0.0, TIMES, tolerance=1e-5)
 
 
 @cache

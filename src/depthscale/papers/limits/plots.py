@@ -274,7 +274,7 @@ def explosions(runs: Runs, target: Path) -> Figure:
     with style():
         figure = page((8.4, 3.3))
         left, right = figure.subplots(1, 2)
-        times = np.linspace(0, 2, 81)
+        times = np.linspace(0, 1.5, 61)
         for k, case in enumerate(explosion.CURVES):
             law = case.explosion(1.0, times)
             left.plot(times, law, color=COLOURS[k], label=f"$b = {case.b:g}$", zorder=3 - k)
@@ -290,16 +290,16 @@ def explosions(runs: Runs, target: Path) -> Figure:
             )
             if case.b > 0:
                 ever = case.ever_explodes(1.0)
-                left.plot([1.8, 2], [ever, ever], ":", color=COLOURS[k])
-        left.annotate(
-            "ever",
-            (2, ever),
-            xytext=(-2, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color=GUIDE,
-        )
+                left.plot([1.3, 1.5], [ever, ever], ":", color=COLOURS[k])
+                left.annotate(
+                    "ever",
+                    (1.5, ever),
+                    xytext=(-2, 3),
+                    textcoords="offset points",
+                    ha="right",
+                    fontsize=8,
+                    color=COLOURS[k],
+                )
         left.set_xlabel(DEPTH_IN_WIDTHS)
         left.set_ylabel("probability that the norm has exploded")
         left.set_title(f"lines: law; marks: networks, $n$ = {explosion.WIDTH}")
@@ -357,7 +357,7 @@ def width_gap(runs: Runs, target: Path) -> Figure:
         slope = shaping.slope_of(shaping.tailored())
         for width, colour in zip(shaping.GAP, shades, strict=True):
             _corridor(left, slope, width, colour, f"$n$ = {width}")
-        for width, colour in zip(shaping.SAMPLED, shades, strict=False):
+        for width, colour in zip(runs.sampled(shaping.SAMPLED), shades, strict=False):
             own = shaping.slope_of(shaping.for_width(width))
             _corridor(right, own, width, colour, f"$n$ = {width}, slope {own:.3f}")
             found = np.quantile(shaping.networks(runs, shaping.for_width(width), width), 0.05)

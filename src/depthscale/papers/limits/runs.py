@@ -19,7 +19,7 @@ KEPT = 2_000_000
 """Networks times layers that are held at a time."""
 
 PART = 100
-FEWEST = 200
+FEWEST = 100
 
 
 class Networks(NamedTuple):
@@ -42,7 +42,7 @@ class Runs:
     """How many networks are sampled.
 
     Args:
-        quick: a hundredth of them, at least 200, by the same path. Its verdicts are not to be
+        quick: a hundredth of them, at least 100, by the same path. Its verdicts are not to be
             quoted: most are undecided.
     """
 
@@ -51,6 +51,10 @@ class Runs:
     def count(self, full: int) -> int:
         """Networks in place of ``full``."""
         return max(full // PART, FEWEST) if self.quick else full
+
+    def sampled(self, widths: tuple[int, ...]) -> tuple[int, ...]:
+        """The widths that are sampled where each takes long to prepare: the first one if quick."""
+        return widths[:1] if self.quick else widths
 
     def pairs(
         self,

@@ -35,8 +35,8 @@ def shaped_slopes(runs: Runs) -> list[Claim]:
         *_slopes(),
         _shortcut(),
         _gap(),
-        *(_referee(runs, width) for width in SAMPLED),
-        *(_closed(runs, width) for width in SAMPLED),
+        *(_referee(runs, width) for width in runs.sampled(SAMPLED)),
+        *(_closed(runs, width) for width in runs.sampled(SAMPLED)),
     ]
 
 

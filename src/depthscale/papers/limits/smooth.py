@@ -25,6 +25,8 @@ WIDTH = 256
 TIME = 0.5
 Y0 = 0.05
 NETS = 20_000
+ACCURACY = 1e-5
+"""Of distribution functions, far below what networks can tell."""
 
 DETUNED_WIDTH = 128
 THETAS = (-2.0, 2.0)
@@ -51,7 +53,7 @@ def law(activation: str, feedback: bool = True) -> DensityLaw:
     if not feedback:
         direct = limit(activation).variance_parts["slopes"]
         equation = replace(equation, variance=direct, lam=-direct / 2)
-    return density(Unshaped(equation), math.log(Y0), [TIME])
+    return density(Unshaped(equation), math.log(Y0), [TIME], tolerance=ACCURACY)
 
 
 def log_y(runs: Runs, activation: str) -> Array:
@@ -136,8 +138,10 @@ def _detuned(runs: Runs, theta: float) -> Claim:
         layer, DETUNED_WIDTH, (DETUNED_WIDTH,), 1 / DETUNED_WIDTH, NETS, float(layer.q)
     )
     samples = np.log(DETUNED_WIDTH * nets.eps[0])
-    theory = density(Unshaped(scaled.equation), 0.0, [1.0])
-    critical_law = density(Unshaped(replace(scaled.equation, detuning=0.0)), 0.0, [1.0])
+    theory = density(Unshaped(scaled.equation), 0.0, [1.0], tolerance=ACCURACY)
+    critical_law = density(
+        Unshaped(replace(scaled.equation, detuning=0.0)), 0.0, [1.0], tolerance=ACCURACY
+    )
     return near(
         LIMITS,
         "ours",

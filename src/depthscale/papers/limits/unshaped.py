@@ -162,7 +162,7 @@ def _densities(runs: Runs) -> list[Claim]:
 
 def _entrance() -> Claim:
     # 1/sqrt eps grows by A/2 a layer, and by (3/2)(A/2)/l from the next order of the map
-    eps, far = 1.0, 20_000
+    eps, far = 1.0, 4000
     at: dict[int, float] = {}
     for layer in range(1, far + 1):
         eps = float(RELU.gap_map(eps, q=1.0))
@@ -177,7 +177,7 @@ def _entrance() -> Claim:
         4.5 * math.pi**2,
         slope**-2,
         0.005,
-        "terms of relative order log(l)/l^2 and the rounding of 20,000 layers",
+        "terms of relative order log(l)^2/l^2",
         f"the growth of 1/sqrt(1 - rho) per layer between {far // 2} and {far} layers, less its own"
         f" correction 1.5 log l; l^2 (1 - rho) itself is {far**2 * eps:.3f} at l = {far} and"
         f" {_early_product():.1f} at l = 100. (A^(-1/beta), without beta, would be"
@@ -259,7 +259,7 @@ def _inverse_root(z: Array, layer: float) -> Array:
 
 
 def _from_afar(runs: Runs) -> list[Claim]:
-    widths = (128, 256, 512, 1024)
+    widths = (64, 128, 256, 512)
     shifts = np.array([shift(n) for n in widths])
     logs = np.log(widths)
     terms = np.column_stack([logs, np.ones(4), logs**2 / widths, logs / widths])
