@@ -56,7 +56,8 @@ def smooth_shapes(runs: Runs) -> list[Claim]:
 def exploded(runs: Runs, shaped: ShapedSmooth) -> Array:
     """Which networks, from V = 1, are above ``LARGE`` at each of ``TIMES``, ``[time, net]``."""
     layers = tuple(round(t * WIDTH) for t in TIMES)
-    length = runs.pairs(shaped.layer(WIDTH), WIDTH, layers, 1.0, NETS).length
+    nets = NETS if shaped == CUBIC else NETS // 2
+    length = runs.pairs(shaped.layer(WIDTH), WIDTH, layers, 1.0, nets).length
     return np.asarray(~(length < LARGE))
 
 

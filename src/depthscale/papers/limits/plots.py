@@ -72,7 +72,7 @@ def paths(runs: Runs, target: Path) -> Figure:
 
 def _shaped_paths(axes: Axes, runs: Runs) -> None:
     start = shaped.SHAPED.start(rho=shaped.RHO0)
-    times = np.linspace(0, 0.5, 26)[1:]
+    times = np.linspace(0, 0.5, 16)[1:]
     law = density(shaped.SHAPED, start, times, tolerance=1e-4)
     marks = law.quantiles(LEVELS, "rho").value
     _band(axes, np.append(0, times), np.vstack([np.full(5, shaped.RHO0), marks]), BLUE)
@@ -274,7 +274,7 @@ def explosions(runs: Runs, target: Path) -> Figure:
     with style():
         figure = page((8.4, 3.3))
         left, right = figure.subplots(1, 2)
-        times = np.linspace(0, 1.5, 61)
+        times = np.linspace(0, 1.5, 31)
         for k, case in enumerate(explosion.CURVES):
             law = case.explosion(1.0, times)
             left.plot(times, law, color=COLOURS[k], label=f"$b = {case.b:g}$", zorder=3 - k)
