@@ -12,7 +12,6 @@ from depthscale.finite.diffusion.law import SampleLaw
 from depthscale.finite.explicit import explicit_pairs
 from depthscale.papers import __main__ as papers
 from depthscale.papers import limits
-from depthscale.papers.claims import joined
 from depthscale.papers.limits import (
     common,
     dropout,
@@ -32,8 +31,15 @@ PAPERS = {common.LIMITS, common.COVARIANCE, common.TAILORED}
 
 
 @pytest.fixture(scope="module")
-def verdicts():
-    return joined(limits.TITLE, [group(QUICK) for _, group in limits.GROUPS])
+def written(tmp_path_factory):
+    """The folder that the command writes, and the verdicts, both of one run."""
+    out = tmp_path_factory.mktemp("limits")
+    return out, papers.reproduce("limits", out, quick=True)
+
+
+@pytest.fixture(scope="module")
+def verdicts(written):
+    return written[1]
 
 
 def found(verdicts, text):
@@ -259,12 +265,12 @@ def test_the_tailored_slope_holds_in_a_window(verdicts):
 # The command -------------------------------------------------------------------------------------
 
 
-def test_claims_and_figures_are_written(tmp_path, capsys, verdicts):
-    assert papers.main(["limits", "--quick", "--out", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"{verdicts}\n"
-    assert {p.name for p in tmp_path.iterdir()} == {"claims.json", *limits.figures(QUICK)}
-    record = json.loads((tmp_path / "claims.json").read_text())
+def test_claims_and_figures_are_written(written):
+    out, verdicts = written
+    assert verdicts.title == limits.TITLE
+    assert {p.name for p in out.iterdir()} == {"claims.json", *limits.figures(QUICK)}
+    record = json.loads((out / "claims.json").read_text())
     assert record["command"].endswith("limits --quick")
     assert record["counts"] == verdicts.counts
-    for path in tmp_path.glob("*.svg"):
+    for path in out.glob("*.svg"):
         assert path.stat().st_size < 300_000
