@@ -7,6 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from depthscale.papers.claims import Claim, Verdict, Version
 from depthscale.theory.activation import activation as named
@@ -43,7 +44,7 @@ def sd_of(samples: Array) -> Measured:
     return Measured(sd, float(square.std() / math.sqrt(samples.size)) / (2 * sd))
 
 
-def share_of(hits: Array) -> Measured:
+def share_of(hits: NDArray[np.bool_]) -> Measured:
     """How many of them are true; the error is never taken below that of one in all."""
     share = float(hits.mean())
     spread = max(share * (1 - share), 1 / hits.size)
@@ -147,7 +148,7 @@ def critical(
     return MeanField(phi, math.sqrt(weight), math.sqrt(bias), drop=drop, masks=masks)
 
 
-RELU = MeanField("relu", math.sqrt(2))
+RELU = MeanField(named("relu"), math.sqrt(2))
 """The unshaped network of 2310.12079."""
 
 

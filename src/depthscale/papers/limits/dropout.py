@@ -23,6 +23,7 @@ from depthscale.papers.limits.common import (
     verdict_if,
 )
 from depthscale.papers.limits.runs import Runs
+from depthscale.theory.activation import activation as named
 from depthscale.theory.diffusion import (
     ScaledLimit,
     StationaryLaw,
@@ -170,7 +171,7 @@ def _noises(runs: Runs) -> list[Claim]:
 
 def _kinked() -> Claim:
     width = 256
-    field = MeanField("relu", math.sqrt(2), drop=1 / width**3)
+    field = MeanField(named("relu"), math.sqrt(2), drop=1 / width**3)
     own = stochastic_limit(field).at_width(width)
     assert own.drops is not None
     none = math.exp(-own.drops.rate)
@@ -190,7 +191,7 @@ def _kinked() -> Claim:
 
 def plateau(masks: str) -> MeanField:
     """ReLU networks at a fixed rate of dropout."""
-    return MeanField("relu", math.sqrt(2), drop=PLATEAU[1], masks=masks)
+    return MeanField(named("relu"), math.sqrt(2), drop=PLATEAU[1], masks=masks)
 
 
 def _plateaus(runs: Runs) -> list[Claim]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import gamma
 
 from depthscale.answers import Undefined
@@ -53,7 +54,7 @@ def smooth_shapes(runs: Runs) -> list[Claim]:
     return [*_probabilities(runs), _ever(), _criterion(runs), *_stationary(runs), *_pairs(runs)]
 
 
-def exploded(runs: Runs, shaped: ShapedSmooth) -> Array:
+def exploded(runs: Runs, shaped: ShapedSmooth) -> NDArray[np.bool_]:
     """Which networks, from V = 1, are above ``LARGE`` at each of ``TIMES``, ``[time, net]``."""
     layers = tuple(round(t * WIDTH) for t in TIMES)
     nets = NETS if shaped == CUBIC else NETS // 2

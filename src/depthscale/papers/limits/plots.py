@@ -138,13 +138,13 @@ def equality(runs: Runs, target: Path) -> Figure:
 def _scatters(axes: Axes, runs: Runs) -> None:
     own = [depth for _, depth in residual.RESIDUAL_NETS]
     flat = [float(residual.constant(runs, depth).value) for depth in own]
-    growing = float(residual.SYMMETRIC.fluctuation(1.0, rho0=residual.RHO0)[0])
+    growing = float(shaped.SYMMETRIC.fluctuation(1.0, rho0=shaped.RHO0)[0])
     depths = np.geomspace(6, 48, 50)
     axes.plot(own, flat, color=BLUE)
     axes.plot(depths, growing * np.sqrt(depths), color=GREEN)
     for k, network, sizes, name in (
         (0, residual.RESIDUAL, residual.RESIDUAL_NETS, "residual networks"),
-        (2, residual.SYMMETRIC, residual.SHAPED_NETS, "shaped networks"),
+        (2, shaped.SYMMETRIC, residual.SHAPED_NETS, "shaped networks"),
     ):
         found = [residual.scatter(runs, network, *size) for size in sizes]
         axes.errorbar(

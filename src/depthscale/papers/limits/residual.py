@@ -16,13 +16,14 @@ from depthscale.papers.claims import Claim
 from depthscale.papers.limits.common import LIMITS, Measured, listed, measured, sd_of, verdict_if
 from depthscale.papers.limits.runs import Runs
 from depthscale.papers.limits.shaped import RHO0, SHAPED, SYMMETRIC
+from depthscale.theory.activation import activation as named
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
 
 WHERE = "theorem: residual networks equal shaped ones"
 DEPTHS = (16, 64, 256)
 RESIDUAL = ResidualReLU(1.0)
-SERIES = {
+SERIES: dict[str, ResidualReLU | ShapedReLU] = {
     "residual": RESIDUAL,
     "shaped, slopes $1$ and $1 - d^{-1/2}$": SHAPED,
     r"shaped, slopes $1 \pm d^{-1/2}/2$": SYMMETRIC,
@@ -212,9 +213,9 @@ def _scaled(statement: str, stated: float, found: Measured, factor: float, note:
 
 def smooth_pair(depth: int) -> tuple[float, float]:
     """The correlation at t = 1 from 0.3: residual tanh networks, and shaped tanh networks."""
-    residual = MeanField("tanh", 1 / math.sqrt(depth), skip=1.0)
+    residual = MeanField(named("tanh"), 1 / math.sqrt(depth), skip=1.0)
     # s tanh(x/s) with s^2 = d, in the variable x/s
-    shaped, first, second, eps = MeanField("tanh", 1.0), 1 / depth, 1 / depth, 1 - RHO0
+    shaped, first, second, eps = MeanField(named("tanh"), 1.0), 1 / depth, 1 / depth, 1 - RHO0
     for _ in range(depth):
         first, second, eps = (float(x) for x in shaped.pair_map(first, second, eps))
     return _behind(residual, depth, RHO0), 1 - eps

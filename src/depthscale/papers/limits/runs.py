@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from depthscale.finite.ensemble import Ensemble, Pair
+from depthscale.theory.activation import activation as named
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
 
@@ -34,7 +35,7 @@ class Networks(NamedTuple):
     @property
     def nets(self) -> int:
         """How many."""
-        return self.eps.shape[1]
+        return int(self.eps.shape[1])
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _inputs(
     nets: int,
     workers: int,
 ) -> Array:
-    first = MeanField("identity", 1.0)
+    first = MeanField(named("identity"), 1.0)
     networks = Ensemble.of([first] + [layer] * (depth - 1), [len(gram)] + [width] * depth)
     vectors = np.linalg.cholesky(np.array(gram)) * np.sqrt(len(gram))
     words = f"inputs {layer!r} {width} {depth} {gram}"

@@ -14,6 +14,7 @@ from depthscale.finite.diffusion.unshaped import Unshaped
 from depthscale.papers.claims import Claim
 from depthscale.papers.limits.common import LIMITS, critical, mean_of, measured, near, sd_of
 from depthscale.papers.limits.runs import Runs
+from depthscale.theory.activation import activation as named
 from depthscale.theory.diffusion import StochasticLimit, stochastic_limit
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
@@ -125,10 +126,10 @@ def detuned(theta: float) -> MeanField:
     """tanh with ``chi_1 = 1 + theta/n`` to first order, by its weights."""
     layer = critical("tanh", LENGTH)
     scale = math.sqrt(1 + theta / DETUNED_WIDTH)
-    chi = float(MeanField("tanh", layer.sigma_w * scale, layer.sigma_b).chi)
+    chi = float(MeanField(named("tanh"), layer.sigma_w * scale, layer.sigma_b).chi)
     # the length moves too: one secant step on chi
     scale = 1 + (scale - 1) * (theta / DETUNED_WIDTH) / (chi - 1)
-    return MeanField("tanh", layer.sigma_w * scale, layer.sigma_b)
+    return MeanField(named("tanh"), layer.sigma_w * scale, layer.sigma_b)
 
 
 def _detuned(runs: Runs, theta: float) -> Claim:
