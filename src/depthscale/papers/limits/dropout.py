@@ -68,8 +68,8 @@ def scaled(masks: str) -> ScaledLimit:
 
 
 def log_y(runs: Runs, masks: str) -> Array:
-    """``log n (1 - rho)`` of networks at ``TIMES``, from y = 1, ``[time, net]``."""
-    layers = tuple(round(t * WIDTH) for t in TIMES)
+    """``log n (1 - rho)`` of networks from y = 1 at ``TIMES``, of Bernoulli masks at the first."""
+    layers = tuple(round(t * WIDTH) for t in TIMES[: 2 if masks == "gaussian" else 1])
     found = runs.pairs(layer(masks), WIDTH, layers, 1 / WIDTH, NETS, 0.5)
     return np.asarray(np.log(WIDTH * found.eps))
 

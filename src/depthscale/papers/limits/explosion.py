@@ -57,7 +57,7 @@ def smooth_shapes(runs: Runs) -> list[Claim]:
 def exploded(runs: Runs, shaped: ShapedSmooth) -> NDArray[np.bool_]:
     """Which networks, from V = 1, are above ``LARGE`` at each of ``TIMES``, ``[time, net]``."""
     layers = tuple(round(t * WIDTH) for t in TIMES)
-    nets = NETS if shaped == CUBIC else NETS // 2
+    nets = NETS if shaped == CUBIC else NETS // 4
     length = runs.pairs(shaped.layer(WIDTH), WIDTH, layers, 1.0, nets).length
     return np.asarray(~(length < LARGE))
 
