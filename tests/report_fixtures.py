@@ -117,6 +117,7 @@ def theory(measured: Measurement, chi: float, field: float = 0.0) -> Theory:
         gradient_factor=np.full(depth - 1, chi),
         bands=bands,
         band_nets=64,
+        eps_engine="ensemble",
         representative=representative,
         notes=("The weights of each layer are taken as independent Gaussians.",),
     )

@@ -1,4 +1,4 @@
-"""Gram matrices of m inputs: drift, order of convergence without noise, exact moments, bad input."""
+"""Gram matrices of m inputs: drift, orders without noise, exact moments, bad input."""
 
 import math
 from itertools import product

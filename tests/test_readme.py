@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,22 @@ def test_headline_of_a_simulation_is_what_the_command_prints(capsys):
     assert screen.group(2) in capsys.readouterr().out
 
 
+def test_screen_of_a_band_is_what_the_command_prints(capsys):
+    screen = re.search(r"```\n\$ depthscale (band [^\n]*)\n(.*?)```", TEXT, re.DOTALL)
+    assert main(shlex.split(screen.group(1))) == 0
+    assert capsys.readouterr().out == screen.group(2)
+
+
+def test_numbers_of_real_width():
+    slope = ds.shape("relu", depth=100, target=0.9).slope
+    assert f"A leaky ReLU of slope {slope:.5f} brings" in TEXT
+    limit = ds.stochastic_limit(ds.MeanField("relu", sigma_w=2**0.5))
+    stated = re.search(r"limit.curvature, limit.variance, limit.lam  # (.*)", TEXT).group(1)
+    assert stated == f"{limit.curvature:.4f}, {limit.variance:g}, {limit.lam:g}"
+    stated = re.search(r"inverse_moments\(0.5\).mean  # ([\d.]+):", TEXT).group(1)
+    assert stated == f"{limit.equation().inverse_moments(0.5).mean:.4f}"
+
+
 @pytest.mark.parametrize(
     ("paper", "stated"), [("dropout", "claims of the paper"), ("gradients", "claims on gradients")]
 )
@@ -79,9 +96,8 @@ def test_speeds_are_those_that_were_measured():
     assert f"Forwards, {forward['of_own_bound']:.0%}".replace("%", " %") in text
 
 
-COMMANDS = (
-    r"\| `depthscale ((?:theory|critical|phase|universality|law|simulate|schedule) [^`]*)` \|"
-)
+NAMES = "theory|critical|phase|universality|law|simulate|limit|band|shape|schedule"
+COMMANDS = rf"\| `depthscale ((?:{NAMES}) [^`]*)` \|"
 
 
 # Those of a reader's own model.py are run in tests of their commands.

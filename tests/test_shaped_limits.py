@@ -140,6 +140,10 @@ def test_opposite_inputs_of_a_linear_network_stay():
         ShapedReLU(1.0, 1.0).start(rho=-1.0)
     with pytest.raises(InputError, match="entrance"):
         ShapedReLU(1.0, 1.0).entry(0.1)
+    with pytest.raises(InputError, match="time"):
+        SHAPED.entry(0.0)
+    with pytest.raises(InputError, match="correlations"):
+        SHAPED.nu(1.5)
 
 
 # Infinite width ----------------------------------------------------------------------------------
@@ -162,6 +166,7 @@ def test_near_alignment_the_deterministic_limit_keeps_its_digits():
     k = math.sqrt(2) / (3 * math.pi)
     assert found == pytest.approx((1e8 + k * 3 / 2) ** -2, rel=1e-10)
     assert SHAPED.mean_field([0.0, 1.0], rho0=1.0).eps.tolist() == [0.0, 0.0]
+    assert SHAPED.mean_field([0.0], eps0=0.4).eps.tolist() == [0.4]
 
 
 def followed(layer: MeanField, depth: int, eps: float) -> float:
@@ -269,9 +274,10 @@ def test_residual_networks_scatter_as_predicted(start):
 
 def test_fluctuations_are_checked():
     residual = ResidualReLU(1.0)
-    for bad in ({"rho0": 1.0}, {"rho0": 0.1, "start": "free"}, {"rho0": 0.1, "layers": -1}):
+    for bad in ({"rho0": 1.0}, {"start": "free"}, {"layers": -1}, {"paths": 0}):
         with pytest.raises(InputError, match="expected"):
-            residual.fluctuation(8, **bad)
+            residual.fluctuation(8, **{"rho0": 0.1, **bad})
+    assert float(residual.fluctuation(8, 0.1, layers=0, paths=1000).value) < 1e-12
 
 
 # Exact networks at real width --------------------------------------------------------------------

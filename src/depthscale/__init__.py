@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from depthscale.answers import InputError, Quantity, Undefined
+    from depthscale.finite.band import CorrelationBand
+    from depthscale.finite.bands import correlation_band
+    from depthscale.finite.diffusion.covariance import CovarianceLaw, sample_covariance
+    from depthscale.finite.diffusion.residual import ResidualReLU
+    from depthscale.finite.diffusion.shaped import ShapedReLU
+    from depthscale.finite.diffusion.smooth import ShapedSmooth
+    from depthscale.finite.diffusion.unshaped import Unshaped
     from depthscale.finite.ensemble import Ensemble, Pair
     from depthscale.finite.pairs import PairEnsemble, sample_pairs
     from depthscale.finite.sampled import Sampled
@@ -24,12 +31,21 @@ if TYPE_CHECKING:
     from depthscale.practice.optimise import optimise_schedule
     from depthscale.practice.schedule import Budget, Schedule
     from depthscale.practice.schedules.optimise import Evaluation, Optimum, evaluate_schedule
+    from depthscale.practice.shaping.apply import AppliedShape, apply_shape
+    from depthscale.practice.shaping.record import Shaped
+    from depthscale.practice.shaping.shape import shape
     from depthscale.theory.activation import Activation, Kink, activation
     from depthscale.theory.criticality import (
         CriticalPoint,
         critical_line,
         critical_point,
         max_drop,
+    )
+    from depthscale.theory.diffusion import (
+        AlignmentEquation,
+        StochasticLimit,
+        plateau_variance,
+        stochastic_limit,
     )
     from depthscale.theory.finite_width import FiniteWidth, finite_width
     from depthscale.theory.gradient_laws import log_normal_rate, noise_floor
@@ -50,9 +66,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Activation",
     "Alignment",
+    "AlignmentEquation",
     "AppliedSchedule",
+    "AppliedShape",
     "Audit",
     "Budget",
+    "CorrelationBand",
+    "CovarianceLaw",
     "CriticalPoint",
     "DropoutScheduler",
     "DropoutSite",
@@ -74,17 +94,25 @@ __all__ = [
     "Pair",
     "PairEnsemble",
     "Quantity",
+    "ResidualReLU",
     "Sampled",
     "Schedule",
+    "Shaped",
+    "ShapedReLU",
+    "ShapedSmooth",
+    "StochasticLimit",
     "Trajectory",
     "Transient",
     "Undefined",
     "Universality",
+    "Unshaped",
     "__version__",
     "activation",
     "apply_schedule",
+    "apply_shape",
     "audit",
     "collapse_theory",
+    "correlation_band",
     "critical_init_",
     "critical_line",
     "critical_point",
@@ -100,9 +128,13 @@ __all__ = [
     "noise_floor",
     "optimise_schedule",
     "phase_diagram",
+    "plateau_variance",
     "predict_gradients",
     "propagate",
+    "sample_covariance",
     "sample_pairs",
+    "shape",
+    "stochastic_limit",
     "time_profile",
     "trainer_callback",
     "transient",
@@ -111,6 +143,28 @@ __all__ = [
 
 _ROOMS = {
     "answers": ("InputError", "Quantity", "Undefined"),
+    "finite.band": ("CorrelationBand",),
+    "finite.bands": ("correlation_band",),
+    "finite.diffusion.covariance": (
+        "CovarianceLaw",
+        "sample_covariance",
+    ),
+    "finite.diffusion.residual": ("ResidualReLU",),
+    "finite.diffusion.shaped": ("ShapedReLU",),
+    "finite.diffusion.smooth": ("ShapedSmooth",),
+    "finite.diffusion.unshaped": ("Unshaped",),
+    "practice.shaping.apply": (
+        "AppliedShape",
+        "apply_shape",
+    ),
+    "practice.shaping.record": ("Shaped",),
+    "practice.shaping.shape": ("shape",),
+    "theory.diffusion": (
+        "AlignmentEquation",
+        "StochasticLimit",
+        "plateau_variance",
+        "stochastic_limit",
+    ),
     "finite.ensemble": ("Ensemble", "Pair"),
     "finite.pairs": ("PairEnsemble", "sample_pairs"),
     "finite.sampled": ("Sampled",),

@@ -20,6 +20,9 @@ ROOMS = {
     "universality": ("laws", "universality class and exponents of an activation"),
     "law": ("laws", "scaling laws with dropout, held against the exact map"),
     "simulate": ("simulate", "random networks of finite width, held against theory"),
+    "limit": ("limits", "the law of two signals where depth is a part of width"),
+    "band": ("bands", "the spread of a correlation over networks of a width, by layer"),
+    "shape": ("bands", "the slope or transform that keeps two inputs apart at a depth"),
     "schedule": ("schedules", "dropout rates over depth: the best for a purpose"),
     "trial": ("trials", "train dropout schedules against each other, by seed"),
 }

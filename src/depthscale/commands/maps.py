@@ -10,6 +10,7 @@ from depthscale.answers import InputError
 from depthscale.commands import Command
 from depthscale.commands.options import (
     NO_BRANCH,
+    UNEVEN,
     activation_option,
     depth_options,
     length,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 MOST_NETWORKS = 1_000_000  # of a phase diagram: some minutes and 100 MB
-UNEVEN = "it makes two lengths, and this takes noise that meets both inputs alike"
 BIAS = "a phase diagram takes noise that meets both inputs alike and spares the bias"
 
 THEORY = """\

@@ -22,6 +22,7 @@ MASKS = {
 }
 """Noise by name, as the help spells it."""
 NO_BRANCH = "dropping whole layers needs a residual branch, which has no critical point here"
+UNEVEN = "it makes two lengths, and this takes noise that meets both inputs alike"
 
 # Options -----------------------------------------------------------------------------------------
 
@@ -112,6 +113,46 @@ def misalignment(text: str) -> float:
     if not 0 <= number(text) <= 2:
         raise ArgumentTypeError(f"expected 1 - correlation, from 0 to 2, got {text!r}")
     return number(text)
+
+
+def correlation(text: str) -> float:
+    """A correlation of two signals."""
+    if not -1 <= number(text) <= 1:
+        raise ArgumentTypeError(f"expected a correlation, from -1 to 1, got {text!r}")
+    return number(text)
+
+
+def probability(text: str) -> float:
+    """A probability that is neither 0 nor 1."""
+    if not 0 < number(text) < 1:
+        raise ArgumentTypeError(f"expected a probability above 0 and below 1, got {text!r}")
+    return number(text)
+
+
+def probabilities(text: str) -> list[float]:
+    """Probabilities between commas, ascending."""
+    return sorted({probability(word) for word in words(text)})
+
+
+def times(text: str) -> list[float]:
+    """Times above 0 between commas, ascending."""
+    found = sorted({number(word) for word in words(text)})
+    if found[0] <= 0:
+        raise ArgumentTypeError(
+            f"expected times above 0, got {text!r}: at time 0 the law is the start"
+        )
+    return found
+
+
+def matrix(text: str) -> list[list[float]]:
+    """Rows between semicolons, numbers between commas."""
+    rows = [[number(word) for word in words(row)] for row in text.split(";")]
+    if any(len(row) != len(rows) for row in rows):
+        raise ArgumentTypeError(
+            f'expected a square matrix such as "1,.3;.3,1", got {text!r}: {len(rows)} rows of'
+            f" {', '.join(str(len(row)) for row in rows)} numbers"
+        )
+    return rows
 
 
 def count(text: str) -> int:

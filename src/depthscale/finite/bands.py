@@ -28,6 +28,7 @@ from depthscale.theory.records import as_numbers
 ENGINES = ("chain", "chain paths", "ensemble")
 LEAST_WIDTH = 16
 """Units from which the expansion of the chain in 1/n is trusted without being asked for."""
+NARROW = f"some layer is narrower than {LEAST_WIDTH} units"
 
 
 def correlation_band(
@@ -208,7 +209,7 @@ def _choose(case: _Case, engine: str | None, measured: bool) -> tuple[str, str]:
     """The engine and the reason for it."""
     if engine is not None and engine not in ENGINES:
         raise InputError(f"engine = {engine!r}: expected one of {', '.join(ENGINES)}")
-    one, three = _not_one(case), _not_three(case, measured)
+    one, three = _not_one(case.layer), _not_three(case, measured)
     reasons = {"chain": one, "chain paths": one and three, "ensemble": ""}
     if not measured:
         reasons["ensemble"] = "networks show the cosine of their units, not their covariance"
@@ -228,7 +229,7 @@ def _choose(case: _Case, engine: str | None, measured: bool) -> tuple[str, str]:
             "lengths fluctuate little about a stable one, so the covariance of a pair is followed"
             " by its three numbers"
         )
-    reason = "some layer is narrower than 16 units" if narrow else three
+    reason = NARROW if narrow else three
     if reasons["ensemble"]:
         if not one:
             return "chain", f"the only engine that follows the covariance, although {reason}"
@@ -236,13 +237,49 @@ def _choose(case: _Case, engine: str | None, measured: bool) -> tuple[str, str]:
     return "ensemble", f"exact networks, because {reason}"
 
 
-def _not_one(case: _Case) -> str:
+def correlation_chain(
+    layers: Sequence[MeanField], widths: Sequence[int], eps0: float
+) -> Law | Undefined:
+    """The law of the measured correlation of a pair that is pinned at layer 0, layer by layer.
+
+    Parameters
+    ----------
+    layers:
+        One for each of the L hops; their weights may differ.
+    widths:
+        Units of the L + 1 layers.
+    eps0:
+        ``1 - cos`` at layer 0, in [0, 2].
+
+    Returns
+    -------
+    Law
+        Without sampling noise, of the layers before the first that is narrower than 16 units;
+        ``Undefined`` where the correlation alone is no chain.
+
+    Raises
+    ------
+    InputError
+        Widths or a start out of range.
+    """
+    names = sorted({layer.activation.name for layer in layers})
+    if len(names) > 1:
+        return Undefined(f"the hops have different activations: {', '.join(names)}")
+    if reason := next(filter(None, map(_not_one, layers)), ""):
+        return Undefined(reason)
+    narrow = [layer for layer, width in enumerate(widths) if width < LEAST_WIDTH]
+    sizes = widths[: narrow[0]] if narrow else widths
+    if len(sizes) < 2:
+        return Undefined(NARROW)
+    return chain_density(Route.of(layers[0].activation, sizes, eps0, "pinned"))
+
+
+def _not_one(layer: MeanField) -> str:
     """Why the correlation alone is no chain, or nothing."""
-    layer = case.layer
     if layer.activation.degree != 1:
         return f"{layer.activation.name} is not made of two slopes that meet at 0"
     if layer.skip:
-        return "a residual branch carries the units themselves on"
+        return "a residual branch keeps the units of the layer before"
     if layer.sigma_b > 0:
         return "with a bias the lengths matter too"
     return "dropout is not in it" if layer.drop > 0 else ""
@@ -274,7 +311,7 @@ class _Found(NamedTuple):
 def _law(case: _Case, engine: str, measured: bool, networks: int, seed: int) -> _Found:
     if engine == "ensemble":
         return _sampled(case, networks, seed)
-    if _not_one(case):
+    if _not_one(case.layer):
         return _Found(
             covariance_paths(
                 case.layer,
@@ -290,7 +327,7 @@ def _law(case: _Case, engine: str, measured: bool, networks: int, seed: int) -> 
     if engine == "chain paths":
         return _Found(chain_paths(route, paths=networks, seed=seed, measured=measured))
     law = chain_density(route, measured=measured)
-    lower = chain_density(replace(route, order=1), measured=measured)
+    lower = chain_density(replace(route, order=1), measured=measured, nodes=1.6)
     z = np.linspace(0.0, 6.0, 13)
     ratio = float(route.phi.step(z).ratio(min(case.widths)).max())
     return _Found(law, lower, ratio)

@@ -116,7 +116,7 @@ class AlignmentEquation:
         with np.errstate(over="ignore", invalid="ignore"):
             bend = self.curvature * np.exp(self.beta * u) if self.curvature else 0.0
             push = self.field * np.exp(-u) if self.field else 0.0
-            return np.asarray(self.late_rate - bend + push)
+            return np.asarray(self.late_rate - bend + push + np.zeros_like(u))
 
     @property
     def entrance(self) -> Quantity:

@@ -142,7 +142,7 @@ class CovarianceLaw:
         if a == b:
             raise InputError(f"inputs {a} and {b} are one: expected the numbers of two inputs")
         v = self.covariances
-        with np.errstate(invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             size = np.sqrt(v[:, :, a, a]) * np.sqrt(v[:, :, b, b])
             z = np.clip(np.arctanh(np.clip(v[:, :, a, b] / size, -1, 1)), -_NEAREST, _NEAREST)
         return SampleLaw(self.times, CORRELATION, np.where(self.exploded, np.inf, z), self.solver)

@@ -1,9 +1,10 @@
 r"""The law of a one-dimensional limit from its Fokker-Planck equation, without noise.
 
 The equation is solved in the coordinate of constant noise on cells that move with the law (see
-``moving``), twice: on N cells and on N/2 cells of twice the width. Both err by the square of the
-width, so their difference tells the error, and extrapolation removes most of it (see
-``law.DensityLaw``). N is the number of cells that the tolerance needs.
+``moving``), twice: on N cells, and on N/2 cells of twice the width in steps of twice the length.
+Both err by the square of the width and by the fourth power of the step, so their difference tells
+the error, and extrapolation removes most of it (see ``law.DensityLaw``). N is the number of cells
+that the tolerance needs.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
 from depthscale.finite.diffusion.equation import Equation
+from depthscale.finite.diffusion.frame import Frame, Start
 from depthscale.finite.diffusion.law import DensityLaw, Grid
-from depthscale.finite.diffusion.moving import Frame, March, Snapshot, Start, explore, refine
+from depthscale.finite.diffusion.moving import March, Snapshot, explore, refine
 from depthscale.theory.gaussian import Array
 from depthscale.theory.records import as_number, as_numbers
 
@@ -26,6 +28,9 @@ _REACH = 8.0
 
 _WIDER = 1.3
 """How much more of them is tried when something has come to the ends."""
+
+_WIDEST = 100.0
+"""From here on a grid that still does not hold the tails is taken as it is."""
 
 _EARLIER = 64
 """The march begins at least this many times before the first time asked for."""
@@ -58,7 +63,7 @@ def density(
     equation:
         What is solved.
     start:
-        ``u`` at time 0: a number below ``explodes_at``, or ``inf`` where the equation has an
+        ``u`` at time 0: a number below ``explodes_at``, or ``enters_at`` where the equation has an
         entrance there.
     times:
         Shape (T,), increasing, positive.
@@ -123,8 +128,10 @@ def _checked_times(times: ArrayLike) -> Array:
 
 def _checked_start(equation: Equation, start: float) -> float:
     u0 = as_number("start", start)
-    if math.isnan(u0) or u0 == -math.inf:
-        raise InputError(f"start is {start!r}; expected a number, or inf where infinity enters")
+    if math.isnan(u0) or (math.isinf(u0) and u0 != equation.enters_at):
+        raise InputError(
+            f"start is {start!r}; expected a number, or {equation.enters_at} where infinity enters"
+        )
     top = equation.explodes_at
     if math.isfinite(top) and u0 >= top:
         raise InputError(
@@ -147,7 +154,8 @@ class _Wide:
         while True:
             frame = Frame(self._equation, self._start, self._last, self._below, self._above)
             march = explore(self._equation, frame, self._start, times, cells // 2, tolerance)
-            if max(march.below, march.above) <= tolerance / 1000:
+            held = max(march.below, march.above) <= tolerance / 1000
+            if held or max(self._below, self._above) > _WIDEST:
                 return march, refine(self._equation, self._start, march)
             self._below *= _WIDER if march.below > tolerance / 1000 else 1.0
             self._above *= _WIDER if march.above > tolerance / 1000 else 1.0
@@ -224,6 +232,11 @@ def _begin(equation: Equation, start: float, first: float) -> Start:
     law = _normal(equation, start, time)
     while law is None:
         time /= 4
+        if time < 1e-60 * first:
+            raise InputError(
+                f"start is {start:g}, where the drift is no number or too steep to begin with;"
+                " expected one that is smooth there"
+            )
         law = _normal(equation, start, time)
     if not law.sd > _RESOLVED * abs(law.mean):
         raise InputError(

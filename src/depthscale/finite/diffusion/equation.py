@@ -76,7 +76,7 @@ class Equation(ABC):
         """``E du/dt`` at ``u``, any shape."""
 
     def entry(self, time: float) -> Entry:
-        """The law of ``u`` at a small ``time > 0`` after a start at infinity.
+        """The law of ``u`` at a small ``time > 0`` after a start at ``enters_at``.
 
         Raises
         ------
@@ -87,6 +87,11 @@ class Equation(ABC):
             f"{type(self).__name__} has no entrance at infinity: give a finite start"
             f" (asked for the law at t = {time:g} after it)"
         )
+
+    @property
+    def enters_at(self) -> float:
+        """The infinity that ``entry`` starts from."""
+        return np.inf
 
     @property
     def explodes_at(self) -> float:

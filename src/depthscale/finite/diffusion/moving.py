@@ -29,7 +29,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from depthscale.answers import InputError
 from depthscale.finite.diffusion.equation import Equation
+from depthscale.finite.diffusion.frame import Ends, Frame, Start
 from depthscale.finite.diffusion.law import Grid
 from depthscale.theory.gaussian import Array
 
@@ -45,126 +47,9 @@ _PLACES = (1 / 4, 3 / 4, 11 / 20, 1 / 2, 1.0)
 _ERROR = (-3 / 16, -27 / 32, 25 / 32, 0.0, 1 / 4)
 """Weights of the order-4 solution less those of the embedded one of order 3."""
 
-_APART = 0.01
-"""The difference of ``log t`` from which the rates of the ends are taken."""
-
-_AHEAD = 0.7
-"""How long, in ``log t``, an end is at the place of explosion before the law comes near."""
-
 _LONGEST = 1.0
-"""The longest step in ``log t``."""
-
-
-class Start(NamedTuple):
-    """A normal law at a small time."""
-
-    time: float
-    mean: float
-    sd: float
-
-
-class Ends(NamedTuple):
-    """The two ends of the grid and how fast they move, per unit of ``log t``."""
-
-    low: float
-    high: float
-    low_rate: float
-    high_rate: float
-
-
-class Frame:
-    r"""The ends of the grid at every time: where the law's tails are negligible.
-
-    For weak noise ``P(u_t near x) ~ exp(-S(x, t)/s^2)`` and a level line of ``S`` moves with
-    ``x' = drift + dS/dx``. With ``S`` a parabola around the flow ``c' = drift(c)`` the line ``k``
-    standard deviations away obeys
-
-        x' = drift(x) +- s^2 k^2/(2 |x - c|),
-
-    exact for a linear drift, ``|x - c|^2 = k^2 s^2 t`` for none. Elsewhere the parabola is an
-    approximation: the march looks at what has reached the ends, and ``k`` is raised (see
-    ``density``). An end that comes to ``explodes_at`` stays there and absorbs; since it would come
-    in a sudden run, it is set there shortly before.
-
-    Parameters
-    ----------
-    start:
-        The law at the beginning.
-    last:
-        The last time.
-    below, above:
-        ``k`` for the two ends.
-    """
-
-    def __init__(
-        self, equation: Equation, start: Start, last: float, below: float, above: float
-    ) -> None:
-        from scipy.integrate import solve_ivp
-
-        self._equation, self._below, self._above = equation, below, above
-        self._top = equation.explodes_at
-        begin, end = math.log(start.time), math.log(last)
-        self._origin = start.mean
-        state = [0.0, math.log(below * start.sd), math.log(above * start.sd)]
-
-        def reaches(log_time: float, state: Array) -> float:
-            return float(self._origin + state[0] + math.exp(min(state[2], 700.0)) - self._top)
-
-        reaches.terminal = True  # type: ignore[attr-defined]
-        how = {"method": "LSODA", "dense_output": True, "rtol": 1e-8}
-        exact = np.array([1e-4 * start.sd, 1e-6, 1e-6])
-        events = [reaches] if math.isfinite(self._top) else None
-        free = solve_ivp(self._free, (begin, end), state, events=events, atol=exact, **how)
-        self._free_span, self._free_path = (begin, float(free.t[-1])), free.sol
-        self.absorbs_from = math.inf
-        if free.status == 1:
-            self.absorbs_from = max(begin, float(free.t[-1]) - _AHEAD)
-            self._held_span = (self.absorbs_from, end)
-            state = free.sol(self.absorbs_from)[:2]
-            held = solve_ivp(self._held, self._held_span, state, atol=exact[:2], **how)
-            self._held_path = held.sol
-
-    def _slow(self, centre: float) -> float:
-        """Keeps the centre from passing the place of explosion."""
-        return min(max(self._top - centre, 0.0), 1.0)
-
-    def _rates(self, log_time: float, centre: float, gaps: Array) -> tuple[float, Array]:
-        """Of the centre and of the two ends ``centre + gaps``, per unit of ``log t``."""
-        time, noise = math.exp(log_time), self._equation.noise
-        drift = self._equation.drift(np.append(centre, centre + gaps))
-        reach = np.array([self._below, self._above])[: gaps.size]
-        spread = noise**2 * reach**2 / (2 * gaps)
-        return time * float(drift[0]) * self._slow(centre), time * (drift[1:] + spread)
-
-    def _free(self, log_time: float, state: Array) -> Array:
-        gaps = np.exp(np.minimum(state[1:], 700.0)) * np.array([-1.0, 1.0])
-        centre, ends = self._rates(log_time, self._origin + float(state[0]), gaps)
-        return np.append(centre, (ends - centre) / gaps)
-
-    def _held(self, log_time: float, state: Array) -> Array:
-        gap = -np.exp(np.minimum(state[1:], 700.0))
-        centre, end = self._rates(log_time, self._origin + float(state[0]), gap)
-        return np.append(centre, (end - centre) / gap)
-
-    def at(self, log_time: float, absorbing: bool) -> Ends:
-        """The ends at a time; ``absorbing`` tells which side of ``absorbs_from`` is meant.
-
-        Any rate near the true one will do, since ``Motion`` follows it exactly; a difference of
-        positions keeps still where a stiff drift would make much of their last digits.
-        """
-        earliest, latest = self._held_span if absorbing else self._free_span
-        before = max(log_time - _APART, earliest)
-        after = min(log_time + _APART, latest)
-        low, high = self._positions(log_time, absorbing)
-        first, last = self._positions(before, absorbing), self._positions(after, absorbing)
-        low_rate, high_rate = (last - first) / (after - before)
-        return Ends(float(low), float(high), float(low_rate), float(high_rate))
-
-    def _positions(self, log_time: float, absorbing: bool) -> Array:
-        state = (self._held_path if absorbing else self._free_path)(log_time)
-        low = self._origin + (state[0] - math.exp(state[1]))
-        high = self._top if absorbing else self._origin + (state[0] + math.exp(state[2]))
-        return np.array([low, high])
+_SHORTEST = 1e-9
+"""The longest step in ``log t``, and one that is not gone below."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +126,7 @@ def _limited(x: Array) -> Array:
     big = np.maximum(size, 1.0)
     power = np.square(np.minimum(size, 1.0) / big)
     power = np.square(np.square(power)) + 1.0
-    return np.maximum(big * np.sqrt(np.sqrt(np.sqrt(power))), size)
+    return np.asarray(np.maximum(big * np.sqrt(np.sqrt(np.sqrt(power))), size))
 
 
 def step(
@@ -358,6 +243,11 @@ def explore(
             motion = Motion.of(frame, now, target)
             after, error = step(equation, motion, p)
             off = float(np.abs(np.cumsum(error)).max())
+            if math.isnan(off) or motion.length < _SHORTEST:
+                raise InputError(
+                    f"at t = {math.exp(now):.6g} no step is short enough: the drift is too steep"
+                    " where the law is, or no number; expected a smooth one"
+                )
             if off <= tolerance:
                 now, p = target, after
                 steps.append(motion)

@@ -220,8 +220,10 @@ def checked_times(times: ArrayLike) -> Array:
 def checked_start(equation: Equation, start: float) -> float:
     """A start that does not explode at once."""
     u0 = float(as_numbers("start", start))
-    if math.isnan(u0):
-        raise InputError("start is nan; expected a number, or inf where infinity is an entrance")
+    if math.isnan(u0) or (math.isinf(u0) and u0 != equation.enters_at):
+        raise InputError(
+            f"start is {u0:g}; expected a number, or {equation.enters_at} where that is an entrance"
+        )
     if u0 >= equation.explodes_at and math.isfinite(equation.explodes_at):
         raise InputError(
             f"start is {u0:g}, where this equation explodes at once; expected less than"

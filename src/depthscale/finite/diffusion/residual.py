@@ -135,7 +135,7 @@ class ResidualReLU:
             ``"pinned"``: the inputs have exactly these lengths and correlation; ``"drawn"``: their
             units are Gaussian.
         paths, seed:
-            Of the Monte Carlo.
+            Of the Monte Carlo; at least 100 paths.
 
         Raises
         ------
@@ -152,6 +152,8 @@ class ResidualReLU:
             )
         if start not in ("pinned", "drawn"):
             raise InputError(f"start = {start!r}: expected one of pinned, drawn")
+        if not paths >= 100:
+            raise InputError(f"paths = {paths}: expected at least 100, for a deviation")
         draws = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed)))
         begun, y = self._one_unit(int(depth), int(last), first, draws, paths)
         y -= y.mean()

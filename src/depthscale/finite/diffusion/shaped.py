@@ -118,7 +118,10 @@ class ShapedReLU(Equation, CovarianceLimit):
 
     def nu(self, rho: ArrayLike) -> Array:
         """``nu(rho)``: drift of the correlation in an infinitely wide network."""
-        return self.bending / (2 * math.pi) * bend(np.arccos(as_numbers("rho", rho)))
+        place = as_numbers("rho", rho)
+        if not np.all(np.abs(place) <= 1):
+            raise InputError(f"rho = {rho!r}: expected correlations in [-1, 1]")
+        return self.bending / (2 * math.pi) * bend(np.arccos(place))
 
     def drift(self, u: Array) -> Array:
         """``nu/(1 - rho^2) + tanh(z)/2``; relative error of each part 1e-14 for |z| <= 350."""
@@ -130,6 +133,11 @@ class ShapedReLU(Equation, CovarianceLimit):
         bent = np.where(positive, bend(angle), opposed) * np.cosh(away) ** 2
         return np.asarray(self.bending / (2 * math.pi) * bent + np.tanh(u) / 2)
 
+    @property
+    def enters_at(self) -> float:
+        """``-inf``: opposite inputs."""
+        return -math.inf
+
     def entry(self, time: float) -> Entry:
         """The law of ``z`` soon after opposite inputs, ``z = -inf``, if the slopes differ.
 
@@ -140,8 +148,10 @@ class ShapedReLU(Equation, CovarianceLimit):
         Raises
         ------
         InputError
-            Equal slopes: opposite inputs stay opposite.
+            Equal slopes: opposite inputs stay opposite. A time that is not above 0.
         """
+        if not time > 0:
+            raise InputError(f"time = {time}: expected a time above 0, after the start")
         if self.bending == 0:
             return super().entry(time)
         return Entry(math.log(self.bending * time / 4) / 2 - time / 12, time / 3)
@@ -250,8 +260,8 @@ class ShapedReLU(Equation, CovarianceLimit):
         eps = 1 - as_number("rho0", rho0) if eps0 is None else as_number("eps0", eps0)
         if not 0 <= eps <= 2:
             raise InputError(f"the start has 1 - rho = {eps}: expected a value in [0, 2]")
-        if eps == 0:
-            return Alignment(np.ones(t.size), np.zeros(t.size)), np.zeros(t.size)
+        if eps == 0 or t[-1] == 0:
+            return Alignment(np.full(t.size, 1 - eps), np.full(t.size, eps)), np.zeros(t.size)
 
         def rate(_: float, state: Array) -> Array:
             here = min(math.exp(state[0]), 2.0)

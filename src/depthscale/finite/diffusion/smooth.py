@@ -74,9 +74,10 @@ class ShapedSmooth(Equation, CovarianceLimit):
 
     Examples
     --------
-    >>> tanh = ShapedSmooth.of("tanh", a=1.0)
-    >>> tanh.b, tanh.stationary
-    (-2.0, Gamma(shape=1.0, rate=2.0))
+    >>> round(ShapedSmooth.of("tanh", a=1.0).b, 9)
+    -2.0
+    >>> ShapedSmooth(second=0.0, third=1.0, a=1.0).explosion(1.0, [0.5, 1.0]).round(4)
+    array([0.0266, 0.1418])
     """
 
     second: float

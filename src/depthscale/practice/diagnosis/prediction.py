@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from depthscale.answers import InputError
+from depthscale.answers import InputError, Undefined
 from depthscale.practice.diagnosis.growth import Band
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ class Theory:
 
     ``bands[name] = (low, high)`` is to hold 90 % of random networks of the real widths at each
     layer of the curve ``name`` ("length", "eps", "eps_masks", "gradient"), 5 % being on either
-    side; it is estimated from ``band_nets`` of them (see ``_band`` for how well it does).
+    side; it is estimated from ``band_nets`` of them (see ``_band`` for how well it does). That of
+    "eps" is the law itself, without any sampling, where the correlation of a pair is a Markov chain
+    (two slopes without bias or dropout, up to the first layer under 16 units, see
+    ``finite.bands``); ``eps_engine`` tells: "chain" or "ensemble", None without a band.
     ``representative`` is the layer of the median sigma_w, sigma_b and drop; the verdict quotes its
     depth scales. ``notes`` lists the approximations.
     """
@@ -69,6 +72,7 @@ class Theory:
     gradient_factor: np.ndarray
     bands: dict[str, tuple[np.ndarray, np.ndarray]]
     band_nets: int
+    eps_engine: str | None
     representative: MeanField | None
     notes: tuple[str, ...] = ()
 
@@ -120,10 +124,12 @@ def predict(
     gradient, gradient_eps = _gradients(
         measurement, chain, factor, curves.gradient_pair_factor, layers[-1]
     )
-    bands, nets = _bands(
+    bands, nets, engine = _bands(
         measurement, fields, widths, (q, start), curves.eps_masks, gradient, band_nets, seed
     )
-    notes += ("the curves hold at infinite width for independent Gaussian weights" + _drawn(nets),)
+    notes += (
+        "the curves hold at infinite width for independent Gaussian weights" + _drawn(nets, engine),
+    )
     keep = 1.0 - np.array([field.drop for field in fields])
     return Theory(
         layers=tuple(layers),
@@ -138,6 +144,7 @@ def predict(
         gradient_factor=factor,
         bands=bands,
         band_nets=nets,
+        eps_engine=engine,
         representative=_median_layer(fields),
         notes=notes + tuple(chain.notes),
     )
@@ -270,18 +277,29 @@ def _bands(
     gradient: np.ndarray | None,
     nets: int,
     seed: int,
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
-    """Return the 90 % bands of random networks, pinned to the measured first layer."""
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int, str | None]:
+    """Return the 90 % bands of random networks, pinned to the measured first layer.
+
+    Beside them the number of networks drawn and the engine of the band of eps.
+    """
+    from depthscale.finite.bands import correlation_chain
     from depthscale.finite.pairs import sample_pairs
 
     if nets < 2 or min(widths) < 2:
-        return {}, 0
+        return {}, 0, None
     runs = 1 if masked is None else 2
     affordable = int(BAND_SECONDS * UNITS_PER_SECOND / (runs * sum(widths)))
     nets = min(nets, max(FEWEST_NETS, affordable))
     q, eps = start
     pairs = sample_pairs(fields, widths, q, q, eps, nets=nets, seed=seed, start="pinned")
+    law = correlation_chain(fields, widths, eps)
+    engine = "ensemble" if isinstance(law, Undefined) else "chain"
     bands = {"length": _band(pairs.length), "eps": _band(pairs.eps, most=2.0)}
+    if not isinstance(law, Undefined):
+        for side, exact in zip(
+            bands["eps"], law.quantiles([0.05, 0.95], "eps").value.T, strict=True
+        ):
+            side[: exact.size] = exact
     if gradient is not None:
         low, high = _band(pairs.gradient)
         bands["gradient"] = (low * gradient[-1], high * gradient[-1])
@@ -290,7 +308,7 @@ def _bands(
             fields, widths, q, q, float(masked[0]), nets=nets, seed=seed + 1, start="pinned"
         )
         bands["eps_masks"] = _band(copies.eps, most=2.0)
-    return bands, nets
+    return bands, nets, engine
 
 
 def _band(values: np.ndarray, most: float = math.inf) -> tuple[np.ndarray, np.ndarray]:
@@ -331,12 +349,13 @@ def _band(values: np.ndarray, most: float = math.inf) -> tuple[np.ndarray, np.nd
     return low, np.minimum(high, most)
 
 
-def _drawn(nets: int) -> str:
+def _drawn(nets: int, engine: str | None) -> str:
     if not nets:
         return ""
+    exact = "; that of the misalignment is the law of its chain" if engine == "chain" else ""
     return (
         f"; the bands are to hold 90 % of random networks of these widths, layer by layer "
-        f"(log-normal, from {nets} of them)"
+        f"(log-normal, from {nets} of them{exact})"
     )
 
 

@@ -80,6 +80,7 @@ def _theory_record(theory: Theory) -> dict[str, Any]:
         name: {"low": low, "high": high} for name, (low, high) in theory.bands.items()
     }
     record["band_nets"] = theory.band_nets
+    record["eps_engine"] = theory.eps_engine
     state = theory.representative
     record["representative"] = None if state is None else state.to_dict()
     record["notes"] = theory.notes

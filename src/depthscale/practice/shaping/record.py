@@ -17,7 +17,7 @@ from depthscale.theory.records import with_reasons
 if TYPE_CHECKING:
     from torch import nn
 
-    from depthscale.finite.bands import CorrelationBand
+    from depthscale.finite.band import CorrelationBand
     from depthscale.practice.shaping.apply import AppliedShape
 
 
@@ -140,7 +140,7 @@ class Shaped:
         --------
         >>> from depthscale.practice.shaping.shape import shape
         >>> shape("relu", depth=50).module()
-        LeakySlope(slope=0.430523, gain=1.29889)
+        LeakySlope(slope=0.430523, gain=1.29895)
         """
         from depthscale.practice.shaping.modules import build
 

@@ -37,8 +37,12 @@ CONDITIONS = {
 SOLVED = 1e-9
 """Largest error of a condition relative to the nonlinearity asked for."""
 
-_SCALES = np.geomspace(1e-3, 4.0, 60)
-_SHIFTS = np.linspace(-4.0, 4.0, 90)  # no point at 0, where an even or odd function is singular
+_DOUBLINGS = 14
+"""Of the nonlinearity, up to which a solution is looked for that is then followed down."""
+
+_SCALES = np.geomspace(1e-3, 4.0, 45)
+# closer around 0, where breaks are; no point at 0 itself, where an odd function is singular
+_SHIFTS = 4.0 * np.sinh(np.linspace(-3.0, 3.0, 90)) / math.sinh(3.0)
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,23 @@ def solve(
         A solution for a nearby amount, from which this one is followed.
     """
     if near is not None:
-        starts = [(math.log(near.input_scale), near.input_shift)]
-    else:
-        starts = _starts(base, method, amount)
+        return _refined(base, method, amount, (math.log(near.input_scale), near.input_shift))
+    line = 1.0 if method == "dks" else 0.0
+    for doublings in range(_DOUBLINGS):
+        found = _best(base, method, line + (amount - line) * 2**doublings)
+        if found is not None or not base.breaks:
+            break
+    # beside a break, where the shift shrinks along with the scale, the grid misses small amounts
+    while found is not None and doublings > 0:
+        doublings -= 1
+        smaller = line + (amount - line) * 2**doublings
+        found = _refined(base, method, smaller, (math.log(found.input_scale), found.input_shift))
+    return found
+
+
+def _best(base: Activation, method: str, amount: float) -> Transform | None:
+    """The preferred one of all solutions that start on the grid."""
+    starts = _starts(base, method, amount)
     found = [t for start in starts if (t := _refined(base, method, amount, start)) is not None]
     return min(found, key=_preference, default=None)
 
@@ -118,7 +136,7 @@ def _table(base: Activation) -> tuple[Array, Array, _Moments]:
     """Moments on a grid of input scales and shifts, in units of the function's own length."""
     unit = base.scale / 2 if math.isfinite(base.scale) else 1.0
     a, b = (unit * _SCALES)[:, None], (unit * _SHIFTS)[None, :]
-    x, w = np.polynomial.legendre.leggauss(64)
+    x, w = np.polynomial.legendre.leggauss(256 if base.breaks else 64)
     z, weight = 8.0 * x, 8.0 * w * np.exp(-32.0 * x * x) / math.sqrt(2 * math.pi)
     u = a[..., None] * z + b[..., None]
     g, d, s = base(u) - base(b)[..., None], base.derivative(u), base.second_derivative(u)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from depthscale.finite.bands import LEAST_WIDTH, CorrelationBand, correlation_band
+from depthscale.finite.band import CorrelationBand
+from depthscale.finite.bands import LEAST_WIDTH, correlation_band
 from depthscale.finite.chain.density import chain_density
 from depthscale.finite.chain.plan import Route
 from depthscale.finite.diffusion.law import LEVELS, Law
