@@ -20,15 +20,8 @@ from depthscale.finite.diffusion.alignment_paths import Jumps, sample_unshaped
 from depthscale.finite.diffusion.density import density
 from depthscale.finite.diffusion.equation import IDENTITY, Equation
 from depthscale.finite.diffusion.law import DensityLaw, SampleLaw
-from depthscale.finite.diffusion.paths import (
-    BLOCK,
-    STRETCH,
-    Room,
-    Splitting,
-    plan,
-    sample,
-    schedule,
-)
+from depthscale.finite.diffusion.paths import BLOCK, STRETCH, plan, sample, schedule
+from depthscale.finite.diffusion.programs import ExactMoves, Room, Splitting
 from depthscale.finite.diffusion.shaped import ShapedReLU
 from depthscale.finite.diffusion.smooth import ShapedSmooth
 from depthscale.finite.diffusion.solve import law
@@ -94,7 +87,7 @@ def splitting(steps: int, numbers: list[Array]) -> Array:
 
 def test_the_splitting_has_weak_order_two() -> None:
     """The program's own steps over all nodes of a quadrature: no sampling noise."""
-    exact = density(SHAPED, START, 0.5, tolerance=1e-8)
+    exact = density(SHAPED, START, 0.5, tolerance=1e-6)
     truth = [exact.expectation(lambda u, _, k=k: np.tanh(u) ** k).value[0] for k in (1, 2)]  # type: ignore[misc]
     steps = [1, 2, 4]
     errors = []
@@ -124,7 +117,7 @@ def test_the_positive_splitting_has_weak_order_two(
     start: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also from infinity; with a field. Means of log y and of its square, by quadrature."""
-    exact = density(Unshaped(FIELD), start, 0.5, tolerance=1e-8)
+    exact = density(Unshaped(FIELD), start, 0.5, tolerance=1e-6)
     truth = [exact.expectation(lambda u, _, k=k: u**k).value[0] for k in (1, 2)]  # type: ignore[misc]
     errors, steps = [], [2, 4]
     for count, nodes in zip(steps, (40, 13), strict=True):
@@ -149,9 +142,8 @@ def test_jumps_keep_the_second_order_in_the_mean() -> None:
     for steps, mean in ((1, once), (64, exact)):
         found = sample_unshaped(equation, math.log(y0), 1.0, jumps=jumps, paths=60_000, steps=steps)
         value, error = found.mean("y")
-        assert error[0] < 0.004  # a tenth of what separates the two
         assert abs(value[0] - mean) < 3.9 * error[0]  # false alarm: 1e-4
-    assert abs(once - exact) > 0.025
+        assert abs(once - exact) > 8 * error[0]
 
 
 # Exact moves --------------------------------------------------------------------------------------
@@ -186,7 +178,7 @@ def test_quantiles_and_moves_of_a_normal_law() -> None:
 def test_moves_carry_one_law_into_the_next(equation: Equation, start: float) -> None:
     """The law at t = 0.25 moved by the polynomials is that of the density solver at t = 0.5."""
     found = quantiles(equation, start, np.array([0.25, 0.5]), 1e-5)
-    exact = density(equation, start, [0.25, 0.5], tolerance=1e-7)
+    exact = density(equation, start, [0.25, 0.5], tolerance=1e-6)
     reading = "rho" if equation is SHAPED else "log_y"
     of = equation.reading(reading).of
     for index, t in enumerate((0.25, 0.5)):
@@ -231,6 +223,16 @@ def test_paths_have_the_law_of_the_density(
         assert distance < FAR / math.sqrt(30_000)
 
 
+def test_opposite_signals_are_an_entrance() -> None:
+    """From ``z = -inf`` the law is that of a start at -9, which is forgotten by 1e-7."""
+    times = np.array([0.01, 0.5])
+    never = quantiles(SHAPED, -math.inf, times, 1e-5)
+    nearly = quantiles(SHAPED, -9.0, times, 1e-5)
+    inner = np.abs(SCORES) < 4
+    np.testing.assert_allclose(never.u[:, inner], nearly.u[:, inner], atol=2e-4)
+    np.testing.assert_allclose(never.u @ WEIGHTS, nearly.u @ WEIGHTS, atol=1e-4)
+
+
 def test_moves_keep_what_two_times_have_in_common() -> None:
     """``E rho(.25) rho(.5)`` of exact moves and of fine splitting steps, 5 standard errors."""
     means, errors = [], []
@@ -244,9 +246,10 @@ def test_moves_keep_what_two_times_have_in_common() -> None:
 
 
 def test_a_long_gap_is_crossed_in_several_moves() -> None:
-    made = plan(SHAPED, START, [0.5, 3.5])
-    assert len(made.program.stages[0]) > 1  # type: ignore[attr-defined]
-    exact = density(SHAPED, START, 3.5)
+    made = plan(SHAPED, START, [0.5, 2.0])
+    assert isinstance(made.program, ExactMoves)
+    assert len(made.program.stages[0]) > 1
+    exact = density(SHAPED, START, 2.0)
     drawn = made.draw(40_000)
     assert exact.distance(np.tanh(drawn.u[1]), 0, "rho") < FAR / math.sqrt(40_000)
 
@@ -330,7 +333,7 @@ def test_the_first_paths_of_many_are_those_of_few_on_any_threads(
     few = draw(paths=BLOCK + 5, seed=4)
     np.testing.assert_array_equal(few, whole[:, : BLOCK + 5])
     assert not np.any(draw(paths=100, seed=5) == whole[:, :100])
-    assert np.unique(whole[0]).size > 0.999 * many
+    assert not np.any(whole[:, :BLOCK] == whole[:, STRETCH : STRETCH + BLOCK])
 
 
 def test_one_entry_chooses_and_says_why() -> None:
@@ -357,7 +360,8 @@ NONE = Jumps(1.0, lambda stream, count: stream.random(count))
         (lambda: sample(SHAPED, START, 1.0, steps=0), "steps is 0"),
         (lambda: sample(SHAPED, START, 1.0, steps=2.5), "steps is 2.5"),  # type: ignore[arg-type]
         (lambda: sample(SHAPED, math.nan, 1.0), "start"),
-        (lambda: sample(SHAPED, math.inf, 1.0), "infinity"),
+        (lambda: sample(SHAPED, math.inf, 1.0), "no entrance of ShapedReLU"),
+        (lambda: sample(ShapedReLU(1.0, 1.0), -math.inf, 1.0), "no entrance at infinity"),
         (lambda: sample(ShapedSmooth(0.0, 1.0, 1.0), 40.0, 1.0), "explodes at once"),
         (lambda: plan(SHAPED, START, 1.0, tolerance=0.0), "tolerance"),
         (lambda: sample_unshaped(replace(RELU, curvature=0.0), math.inf, 1.0), "curvature"),
@@ -375,5 +379,5 @@ def test_bad_input_is_refused_with_what_was_given(call: Callable[[], Any], messa
 
 def test_scores_and_weights_are_a_normal_law() -> None:
     assert WEIGHTS.sum() == pytest.approx(1.0, abs=1e-11)
-    assert pytest.approx(3.0, abs=1e-8) == WEIGHTS @ SCORES**4
+    assert float(WEIGHTS @ SCORES**4) == pytest.approx(3.0, abs=1e-8)
     assert abs(SCORES[-1]) > -ndtri(2.0**-33)

@@ -140,6 +140,10 @@ def sample_unshaped(
     counts = np.ceil(number * gaps / last - 1e-9).astype(int)
     u = np.empty((asked.size, count))
 
+    def work(indices: range) -> None:
+        for index in indices:
+            stretch(index)
+
     def stretch(index: int) -> None:
         first, second = np.random.SeedSequence(root, spawn_key=(index,)).spawn(2)
         draws = Draws(first, torch.device("cpu"))
@@ -150,7 +154,7 @@ def sample_unshaped(
                 block.advance(float(gap / steps_here), int(steps_here))
                 row[begin : begin + BLOCK] = block.log_y[: count - begin]
 
-    over_stretches(stretch, count)
+    over_stretches(work, count)
     what = "jumps" if jumps is not None else "paths"
     solver = f"{what}, positive splitting in {number} steps"
     return SampleLaw(asked, readable.readings, u, solver)

@@ -57,10 +57,27 @@ class Flow:
 def _solve(equation: Equation, u: Array, durations: Array) -> Array:
     """``F_h(u)`` for increasing durations, shape (durations, u); ``inf`` for what has exploded."""
     edge = equation.explodes_at
+    if math.isinf(edge):
+        return _integrate(equation, equation.drift, u, durations)
+    # w = exp(-rate (u - edge)) passes through an explosion at a constant speed
+    near = equation.drift(np.array([edge - 1e-3, edge]))
+    rate = float(np.log(near[1] / near[0])) / 1e-3
+
+    def speed(w: Array) -> Array:
+        alive = np.maximum(w, 1.0)
+        return np.asarray(-rate * alive * equation.drift(edge - np.log(alive) / rate))
+
+    w = _integrate(equation, speed, np.exp(rate * (edge - u)), durations)
+    return np.where(w > 1, edge - np.log(np.maximum(w, 1.0)) / rate, np.inf)
+
+
+def _integrate(
+    equation: Equation, speed: Callable[[Array], Array], start: Array, durations: Array
+) -> Array:
     solution = solve_ivp(
-        lambda _, v: equation.drift(np.minimum(v, edge)),
+        lambda _, v: speed(v),
         (0.0, float(durations[-1])),
-        u,
+        start,
         method="LSODA",
         t_eval=durations,
         rtol=1e-9,
@@ -70,11 +87,10 @@ def _solve(equation: Equation, u: Array, durations: Array) -> Array:
     )
     if not solution.success:
         raise InputError(
-            f"the drift of {type(equation).__name__} could not be followed from u = {u[0]:g} to"
-            f" {u[-1]:g} ({solution.message}); expected a drift that is finite and continuous"
+            f"the drift of {type(equation).__name__} could not be followed ({solution.message});"
+            " expected a drift that is finite and continuous"
         )
-    moved = np.asarray(solution.y.T)
-    return np.where(moved >= edge, np.inf, moved)
+    return np.asarray(solution.y.T)
 
 
 def _curve(nodes: Array, values: Array) -> Callable[[Array], Array]:
@@ -107,12 +123,14 @@ def calm(equation: Equation, lo: float, hi: float, duration: float) -> tuple[flo
 
 def domain(equation: Equation, lo: float, hi: float, duration: float) -> tuple[float, float]:
     """Where paths from ``[lo, hi]`` go: with the drift, and ``REACH`` deviations around it."""
-    away = REACH * equation.noise * math.sqrt(duration)
-    low, high = calm(equation, lo - away, min(hi + away, equation.explodes_at), duration)
-    corners = np.array([low, min(max(lo, low), high), min(max(hi, low), high), high])
-    moved = _solve(equation, corners, np.array([duration]))[0]
-    moved = moved[np.isfinite(moved)]
-    return float(min(low, moved.min())), float(max(high, moved.max()))
+    away, top = REACH * equation.noise * math.sqrt(duration), equation.explodes_at
+    ends, time = np.array([lo, hi]), np.array([duration])
+    for outer in (0.0, away):
+        # first the drift alone, which may carry a start far away, then the noise around it
+        low, high = calm(equation, ends.min() - outer, min(ends.max() + outer, top), duration)
+        moved = _solve(equation, np.clip([*ends, low, high], low, high), time)[0]
+        ends = np.array([low, high, *ends, *moved[np.isfinite(moved)]])
+    return float(ends.min()), float(min(ends.max(), top))
 
 
 @dataclass(frozen=True)
@@ -147,6 +165,11 @@ class Schedule:
         if math.isinf(start):
             first = _ENTRY * min(float(times[0]), 1 / equation.noise**2)
             mean, variance = equation.entry(first)
+            if float(equation.drift(np.array(mean))) * start > 0:
+                raise InputError(
+                    f"start is {start:g}, which is no entrance of {type(equation).__name__}: its"
+                    f" paths from infinity come from {-start:g}; give that, or a finite start"
+                )
             pieces[0] = np.diff(np.geomspace(first, times[0], int(counts[0]) + 1))
         records = np.cumsum([piece.size for piece in pieces])
         return Schedule(np.concatenate(pieces), tuple(records.tolist()), mean, variance)
@@ -168,9 +191,7 @@ class Schedule:
         total, first = float(self.steps.sum()), float(self.steps.min())
         if self.variance == 0:
             return domain(equation, self.mean, self.mean, total)
-        # from infinity: what starts high has come down long before the noise can be large
+        # what comes from infinity has left it long before the noise can be large
         early = REACH * math.sqrt(self.variance + equation.noise**2 * first)
-        top = self.mean + early
-        down = float(_solve(equation, np.array([self.mean]), np.array([total]))[0, 0])
-        low, high = domain(equation, down, down, total)
-        return low, max(high, top)
+        low, high = domain(equation, self.mean, self.mean, total)
+        return min(low, self.mean - early), max(high, self.mean + early)
