@@ -14,7 +14,8 @@ from depthscale.finite.diffusion.alignment_paths import sample_unshaped
 from depthscale.finite.diffusion.covariance import sample_covariance
 from depthscale.finite.diffusion.density import density
 from depthscale.finite.diffusion.law import DensityLaw, Estimate
-from depthscale.finite.diffusion.paths import Room, plan, sample
+from depthscale.finite.diffusion.paths import plan, sample
+from depthscale.finite.diffusion.programs import Room
 from depthscale.finite.diffusion.shaped import LinearPair, ShapedReLU
 from depthscale.finite.diffusion.unshaped import Unshaped
 from depthscale.papers.claims import Claim
