@@ -93,8 +93,8 @@ def _ever() -> Claim:
         " difference to the law of the time of explosion at t = 60",
         0.0,
         max(apart),
-        1e-6,
-        "rounding, which the contour of the inverted transform enlarges e^22 times",
+        1e-8,
+        "what is left after t = 60 and the inversion of the transform",
         f"b = 1 and 1/2, V_0 = 1: {listed(ever, 6)}",
     )
 
