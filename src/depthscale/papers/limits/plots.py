@@ -126,7 +126,7 @@ def equality(runs: Runs, target: Path) -> Figure:
         left.set_xscale("log", base=2)
         left.xaxis.set_major_formatter("{x:g}")
         left.set_yscale("log")
-        left.set_ylim(2e-6, 0.5)
+        left.set_ylim(1e-5, 0.5)
         left.set_xlabel("depth $d$")
         left.set_ylabel(r"distance of $\rho$ from the limit at $t=1$")
         left.set_title("infinite width")
@@ -238,11 +238,11 @@ def _entrance(axes: Axes) -> None:
     axes.set_yscale("log")
     axes.set_xlim(0.003, 0.5)
     axes.set_xscale("log")
-    axes.set_ylim(2, 300)
+    axes.set_ylim(2, 500)
     axes.set_xlabel(DEPTH_IN_WIDTHS)
     axes.set_ylabel(r"$q_t = \ell^2(1-\rho)$")
     axes.set_title(r"blue: the limit, from $\rho=0$")
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper left")
 
 
 def feedback(runs: Runs, target: Path) -> Figure:
