@@ -35,13 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "paper",
         choices=STUDIES,
-        help="dropout is 2605.21648 (30 s), gradients is 1912.09132 (6 min on two processors)",
+        help="dropout is 2605.21648 (30 s), gradients is 1912.09132 and limits is 2310.12079 (6 min"
+        " each on two processors)",
     )
     parser.add_argument("--out", type=Path, help="folder for claims and figures; default: none")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="few random networks for gradients; such verdicts are not to be quoted",
+        help="few random networks for gradients or limits; such verdicts are not to be quoted",
     )
     parser.add_argument(
         "--retrain",
@@ -73,17 +74,17 @@ def reproduce(
     ------
     InputError
         ``out`` cannot be made or written; ``retrain`` without it; ``quick`` of dropout, or
-        ``retrain`` of gradients.
+        ``retrain`` of another paper.
     """
     if quick and paper == "dropout":
         raise InputError(
-            "--quick is for the paper gradients, whose networks are random; those of dropout come"
-            " trained with the package: leave it out (30 s without it)"
+            "--quick is for the papers gradients and limits, whose networks are random; those of"
+            " dropout come trained with the package: leave it out (30 s without it)"
         )
     if retrain and (out is None or paper != "dropout"):
         raise InputError(
             "--retrain takes --out, where the runs go, and the paper dropout; gradients trains its"
-            " networks every time"
+            " networks every time, limits trains none"
         )
     if out is not None:
         _make(out)
@@ -138,8 +139,20 @@ def _gradients(quick: bool = False) -> Study:
     )
 
 
-STUDIES: dict[str, Callable[..., Study]] = {"dropout": _dropout, "gradients": _gradients}
-"""Every paper by its name in the package; dropout may have a folder of runs, gradients be quick."""
+def _limits(quick: bool = False) -> Study:
+    from depthscale.papers import limits
+
+    runs = limits.Runs(quick)
+    groups = [(name, partial(group, runs)) for name, group in limits.GROUPS]
+    return Study(limits.TITLE, groups, partial(limits.figures, runs), {"runs": runs.provenance()})
+
+
+STUDIES: dict[str, Callable[..., Study]] = {
+    "dropout": _dropout,
+    "gradients": _gradients,
+    "limits": _limits,
+}
+"""Every paper by its name; dropout may have a folder of runs, the others be quick."""
 
 
 def _record(command: str, settings: dict[str, Any], verdicts: Verdicts) -> dict[str, Any]:
