@@ -72,6 +72,21 @@ def test_the_best_engine_that_holds_is_taken_and_says_why(request_, engine, why)
     assert np.all(np.isfinite(band.rho_error))
 
 
+def test_networks_that_have_become_one_line_count():
+    """Behind a ReLU layer of two units of which one is off in both signals they are equal: eps = 0.
+
+    They have not exploded: they belong to every mean, with a correlation of 1.
+    """
+    law = correlation_band("relu", 2, 3, 1.0, networks=400, seed=3).law
+    lines = np.isposinf(law.u[3]).mean()
+    assert lines > 0.1
+    assert np.all(law.escaped.value == 0)
+    assert law.mean("rho").value[3] == pytest.approx(np.tanh(law.u[3]).mean(), rel=1e-12)
+    assert law.cdf([0.0], "eps").value[3, 0] == pytest.approx(lines)
+    assert law.sd("rho").value[3] == pytest.approx(np.tanh(law.u[3]).std(), rel=1e-12)
+    assert law.mean("z").value[3] == np.inf
+
+
 def test_misalignment_keeps_its_digits():
     band = correlation_band("relu", 100, 6, 1e-40)
     assert np.all((band.eps > 1e-41) & (band.eps < 1e-39))
@@ -125,6 +140,7 @@ BROKEN = [
     ({"activation": "tanh", "q0": 0.5, "engine": "chain"}, "two slopes"),
     ({"sigma_b": 0.1}, "scale-free"),
     ({"measured": False, "engine": "ensemble"}, "covariance"),
+    ({"measured": False, "referee": True}, "measured=True"),
     ({"sigma_w": 1.3, "sigma_b": 0.2, "measured": False}, "measured=True"),
 ]
 

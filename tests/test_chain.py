@@ -206,6 +206,43 @@ def test_second_order_is_worth_its_place():
     assert first > second
 
 
+# Ends of the range -------------------------------------------------------------------------------
+
+
+def test_very_different_widths_share_a_grid_of_bounded_size():
+    """A layer of 1e6 units between layers of 16 hands its correlation on as an infinite one does.
+
+    Its own scatter is 1e-3 of theirs: the law is that of layers of 16 with the map of ReLU between.
+    """
+    wide = chain_density(Route.of("relu", [16, 10**6, 16], 1.0, "drawn"), [2])
+    wider = chain_density(Route.of("relu", [16, 10**4, 16], 1.0, "drawn"), [2])
+    apart = np.abs(wide.quantiles(reading="z").value - wider.quantiles(reading="z").value)
+    # the mean moves by 1/n = 1e-4, errors of both grids are below 1e-3
+    assert apart.max() < 2e-3
+
+
+def test_a_width_that_scatters_nothing_is_refused():
+    with pytest.raises(InputError, match="infinite width"):
+        chain_density(Route.of("relu", [10**12] * 5, 1.0, "drawn"))
+
+
+def test_points_of_a_law_count_from_where_they_are():
+    """A certain ``rho = 1`` is ``eps <= 0`` with probability 1, and at no distance from itself."""
+    route = Route.of("relu", [16] * 4, 0.0, "drawn")
+    for law in (chain_density(route), chain_paths(route, paths=3)):
+        np.testing.assert_array_equal(law.cdf([0.0, 1.0], "eps").value[-1], [1, 1])
+        np.testing.assert_array_equal(law.cdf([0.5, 1.0], "rho").value[-1], [0, 1])
+        for name, place in (("eps", 0.0), ("rho", 1.0), ("z", np.inf)):
+            assert law.distance([place] * 5, -1, name) == 0
+        assert law.distance([0.5], -1, "eps") == 1
+        assert law.sd("eps").value[-1] == 0
+    with pytest.raises(InputError, match="samples"):
+        law.distance([], 0)
+    with pytest.raises(InputError, match="levels"):
+        law.quantiles([])
+    assert chain_density(route).sd("z").value[-1] == 0
+
+
 # Bad input ---------------------------------------------------------------------------------------
 
 
@@ -213,6 +250,7 @@ def test_second_order_is_worth_its_place():
     "broken",
     [
         {"widths": [64]},
+        {"widths": 64},
         {"widths": [64, 1]},
         {"widths": [64, 2.5]},
         {"eps0": -0.1},
@@ -228,9 +266,12 @@ def test_networks_that_are_none_are_refused(broken):
 
 def test_layers_and_numbers_out_of_range_are_refused():
     route = Route.of("relu", [64] * 3, 1.0)
-    for layers in ([], [3], [-1], [0.5]):
+    for layers in ([], [3], [-1], [0.5], ["a"], [np.nan], 3):
         with pytest.raises(InputError):
             chain_density(route, layers)
-    for wrong in ({"paths": 0}, {"paths": 5, "seed": -1}):
+    for nodes in (0, -1, 1e5, "a"):
+        with pytest.raises(InputError, match="nodes"):
+            chain_density(route, nodes=nodes)
+    for wrong in ({"paths": 0}, {"paths": "a"}, {"paths": np.nan}, {"paths": 5, "seed": -1}):
         with pytest.raises(InputError):
             chain_paths(route, **wrong)

@@ -97,3 +97,22 @@ def test_equal_inputs_stay_equal_without_dropout():
     layer = MeanField(activation("tanh"), 1.7, 0.3)
     law = covariance_paths(layer, [40] * 4, 0.0, float(layer.q), paths=5)
     np.testing.assert_array_equal(law.quantiles([0.5], "eps").value, 0)
+
+
+def test_near_alignment_all_is_a_shift():
+    """The law of ``log eps`` of a smooth layer without a field does not see where it starts."""
+    layer = critical("tanh", 0.5)
+    near, nearer = (
+        covariance_paths(layer, [64] * 5, eps, 0.5, paths=4, seed=2).u for eps in (1e-60, 1e-300)
+    )
+    # both the digits of z = 345 and the orders of e^-60 that are left out
+    np.testing.assert_allclose(nearer - near, 120 * np.log(10), atol=1e-10)
+
+
+def test_opposite_inputs_of_an_odd_network_stay_opposite():
+    layer = MeanField(activation("tanh"), 1.5)
+    law = covariance_paths(layer, [64] * 4, 2.0, float(layer.q), paths=3)
+    np.testing.assert_array_equal(law.quantiles([0.5], "eps").value, 2)
+    # as nearly opposite as float64 has it
+    near = covariance_paths(layer, [64] * 4, 2 - 4.5e-16, float(layer.q), paths=3)
+    assert np.all(near.quantiles([0.5], "rho").value < -1 + 1e-13)

@@ -175,6 +175,12 @@ def test_pairs_of_three_inputs_follow_the_equation_of_two():
     assert mean.value == pytest.approx(rho[:, :, 0, 1].mean(axis=1), abs=1e-12)
 
 
+def test_moments_are_asked_for_at_times():
+    for time, why in ((-1.0, "times"), ("a", "times"), (1e3, "beyond float64")):
+        with pytest.raises(InputError, match=why):
+            linear_moments(TWO, time)
+
+
 # What paths look like ----------------------------------------------------------------------------
 
 
@@ -204,6 +210,7 @@ def test_equal_inputs_stay_equal_and_opposite_ones_part():
     assert np.all(rho[:, 0, 2] > -1 + 1e-6)
     # the same numbers for both of the equal ones
     assert rho[:, 0, 2] == pytest.approx(rho[:, 1, 2], abs=1e-7)
+    assert law.correlation(0, 1).mean().value[0] > 1 - 1e-12
     # linear networks keep what is dependent
     ahead = sample_covariance(LINEAR, v0, [0.5], 100, seed=1).covariances[0]
     assert np.linalg.matrix_rank(ahead, tol=1e-6).tolist() == [1] * 100
@@ -234,6 +241,12 @@ def test_explosions_are_told():
     assert np.all(np.isfinite(law.mean.value))
 
 
+def test_lengths_that_leave_float64_are_named():
+    """``V ~ e^-t``: at t = 1000 it is 0 in float64, and correlations would be 0/0."""
+    with pytest.raises(InputError, match=r"at t = 1000 .* earlier times"):
+        sample_covariance(LINEAR, TWO, [1.0, 1000.0], 10, seed=0, steps=20)
+
+
 def test_the_law_goes_into_a_dataset():
     data = sample_covariance(KINKED, TWO, [0.1, 0.2], 7, seed=0).to_xarray()
     assert dict(data.sizes) == {"time": 2, "path": 7, "input": 2, "other": 2}
@@ -247,6 +260,8 @@ def test_the_law_goes_into_a_dataset():
     ("v0", "why"),
     [
         ([[1, 0.9, -0.9], [0.9, 1, 0.9], [-0.9, 0.9, 1]], "eigenvalue -0.8"),
+        # a correlation of 10, of signals of very different lengths
+        ([[1, 1e-6], [1e-6, 1e-14]], "eigenvalue -9"),
         ([[1, 2], [2, 1]], "eigenvalue -1"),
         ([[1, 0.2], [0.3, 1]], "symmetric"),
         ([[1, math.nan], [math.nan, 1]], r"v0\[0, 1\] = nan"),
@@ -280,6 +295,6 @@ def test_other_arguments_are_checked(bad, why):
 
 def test_inputs_are_called_by_number():
     law = sample_covariance(KINKED, TWO, [0.1], 3, seed=0)
-    for pair in ((0, 0), (0, 2), (-1, 0)):
+    for pair in ((0, 0), (0, 2), (-1, 0), (0.5, 1), ("a", 1)):
         with pytest.raises(InputError, match="input"):
             law.correlation(*pair)

@@ -88,6 +88,24 @@ def test_inverse_moments_keep_their_digits_everywhere(beta):
                     assert float(found.variance) == pytest.approx(variance, rel=1e-12)
 
 
+def test_inverse_moments_at_the_ends_of_float64():
+    """``e^(2t)`` and ``x_0^2`` beyond float64 are infinite or refused, never NaN."""
+    late = RELU.inverse_moments([1e-9, 1e3])
+    assert late.mean.tolist() == [pytest.approx(RELU.curvature * 5e-10), math.inf]
+    assert late.variance[1] == math.inf
+    with pytest.raises(InputError, match=r"x0 is 1e.200"):
+        RELU.inverse_moments(1.0, 1e200)
+
+
+def test_stationary_laws_beyond_float64_are_refused():
+    for numbers in ((1.0, 1e300, 1.0, 1e300), (1e300, 1.0, 1.0, 1.0), (1e8, 1e-300, 0.5, 0.0)):
+        with pytest.raises(InputError, match="float64"):
+            _ = StationaryLaw(*numbers).mean
+    for order in (math.nan, math.inf):
+        with pytest.raises(InputError, match="order"):
+            TANH.stationary.moment(order)
+
+
 def test_the_start_from_infinity_is_the_entrance_with_a_third_of_the_noise():
     """``q_t -> q_0`` and ``Var x/(beta E x)^2 -> s^2 t/3``, both with errors O(t)."""
     for equation in (RELU, replace(TANH, field=0.0)):

@@ -37,7 +37,7 @@ def exact_parts(z: float, bending: float) -> tuple[mpmath.mpf, mpmath.mpf]:
 
 @pytest.mark.parametrize("bending", [1.0, 9.0])
 def test_the_drift_has_14_digits_everywhere(bending):
-    grid = np.concatenate([np.linspace(-300, 300, 25), np.linspace(-3, 3, 41), [1e-9, 0.61, 0.62]])
+    grid = np.concatenate([np.linspace(-330, 330, 25), np.linspace(-3, 3, 41), [1e-9, 0.61, 0.62]])
     found = ShapedReLU(math.sqrt(bending), 0.0).drift(grid)
     for z, value in zip(grid, found, strict=True):
         parts = exact_parts(float(z), bending)
@@ -56,6 +56,14 @@ def test_the_drift_of_the_correlation_is_that_of_a_wide_layer():
 def test_only_the_difference_of_the_slopes_matters():
     z = np.linspace(-5, 5, 11)
     assert ShapedReLU(3.0, 1.0).drift(z) == pytest.approx(ShapedReLU(-1.0, 1.0).drift(z))
+
+
+def test_the_drift_has_an_end_on_both_sides():
+    """Far out z drifts at 1/2, in the end at ``t = 1000`` or behind a misalignment of 1e-300."""
+    for shaped in (SHAPED, ShapedReLU(1.0, 1.0), ShapedReLU(1e6, 0.0)):
+        assert shaped.drift(np.array([331.0, 400.0, 1e4, math.inf])).tolist() == [0.5] * 4
+        assert np.all(np.isfinite(shaped.drift(np.array([-331.0, -1e4, -math.inf]))))
+    assert ShapedReLU(1.0, 1.0).drift(np.array([-1e4])).tolist() == [-0.5]
 
 
 @pytest.mark.parametrize("bad", [(math.nan, 0), (0, math.inf), ("1", 0), (1e7, 0)])
@@ -94,6 +102,21 @@ def test_the_linear_law_is_a_semigroup():
     then = np.array([LinearPair(float(z), 0.2).pdf(ends) for z in Z[::5]])
     expected = LinearPair(0.4, 0.5).pdf(ends)
     assert first @ then == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("bad", [("a", 1), (0, "b"), (math.nan, 1), (200, 1), (0, 0), (0, 1e3)])
+def test_linear_laws_are_those_of_numbers(bad):
+    with pytest.raises(InputError, match=r"z0|time"):
+        LinearPair(*bad)
+
+
+def test_the_linear_law_ends_in_zeros():
+    law = LinearPair(100.0, 150.0)
+    assert law.pdf([-1e4, 1e4, -300.0]).tolist() == [0.0] * 3
+    # far from 0 it is a Brownian motion with drift 1/2
+    z = 100 + 75 + 12 * np.array([-2.0, 0.0, 2.0])
+    expected = np.exp(-((z - 175) ** 2) / 300) / math.sqrt(300 * math.pi)
+    assert law.pdf(z) == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_density_solver_meets_the_linear_law():
@@ -144,6 +167,9 @@ def test_opposite_inputs_of_a_linear_network_stay():
         SHAPED.entry(0.0)
     with pytest.raises(InputError, match="correlations"):
         SHAPED.nu(1.5)
+    for bad in ({"rho": "a"}, {"eps": "a"}, {"rho": [0.1, 0.2]}, {"rho": 1.5}, {"eps": 0.0}, {}):
+        with pytest.raises(InputError, match=r"rho|eps"):
+            SHAPED.start(**bad)
 
 
 # Infinite width ----------------------------------------------------------------------------------
@@ -274,7 +300,16 @@ def test_residual_networks_scatter_as_predicted(start):
 
 def test_fluctuations_are_checked():
     residual = ResidualReLU(1.0)
-    for bad in ({"rho0": 1.0}, {"start": "free"}, {"layers": -1}, {"paths": 0}):
+    for bad in (
+        {"rho0": 1.0},
+        {"start": "free"},
+        {"layers": -1},
+        {"paths": 0},
+        {"paths": "many"},
+        {"seed": -1},
+        {"seed": "a"},
+        {"layers": math.inf},
+    ):
         with pytest.raises(InputError, match="expected"):
             residual.fluctuation(8, **{"rho0": 0.1, **bad})
     assert float(residual.fluctuation(8, 0.1, layers=0, paths=1000).value) < 1e-12

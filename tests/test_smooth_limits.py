@@ -55,7 +55,9 @@ def test_what_is_no_smooth_identity_is_refused(phi, why):
         ShapedSmooth.of(np.cos if phi == "cos" else phi, 1.0)
 
 
-@pytest.mark.parametrize("bad", [(0, 0, 0), (0, 0, -1), (math.nan, 0, 1), (0, math.inf, 1)])
+@pytest.mark.parametrize(
+    "bad", [(0, 0, 0), (0, 0, -1), (0, 1, 1e-200), (math.nan, 0, 1), (0, math.inf, 1)]
+)
 def test_parameters_are_checked(bad):
     with pytest.raises(InputError, match="expected a finite number"):
         ShapedSmooth(*bad)
@@ -139,8 +141,11 @@ def test_only_above_zero_it_explodes():
 
 
 def test_explosions_that_are_nearly_certain_are_named():
-    with pytest.raises(InputError, match=r"t = 1/\(b V0\) = 0.001"):
+    with pytest.raises(InputError, match=r"explode near t = 0.001, .* with probability 1;"):
         EXPLOSIVE.explosion(1000.0, 0.1)
+    # b V0 is large here too, but V' = b V (V - 1) shrinks
+    with pytest.raises(InputError, match=r"would shrink, .* with probability 1.65e-86;"):
+        ShapedSmooth(0.0, 1000.0, 1.0).explosion(0.5, 0.1)
     for bad in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(InputError, match="v0"):
             EXPLOSIVE.explosion(bad, 0.1)
@@ -193,3 +198,32 @@ def test_two_inputs_of_networks_follow_the_limit():
     error = rho.std() / math.sqrt(nets)
     assert rho.mean() == pytest.approx(predicted.value[0], abs=4 * error + 0.01)
     assert rho.std() == pytest.approx(scatter.value[0], rel=4 / math.sqrt(2 * nets) + 0.01)
+
+
+# Ends of the parameters --------------------------------------------------------------------------
+
+
+def test_a_strong_pull_is_the_flow_of_its_fixed_point():
+    """b = -2e6: V' = b V (V - 1) is at 1 at once, and e^(-bt) is beyond float64 on the way."""
+    limit = ShapedSmooth.of("tanh", 1e-3)
+    v = limit.flow(np.array([[0.3, 0.1], [0.1, 2.0]]), 0.1)
+    assert np.diag(v) == pytest.approx([1, 1], rel=1e-12)
+    assert v[0, 1] == pytest.approx(0.1 / math.sqrt(0.6), rel=1e-12)
+
+
+def test_the_mean_of_the_inverse_length_ends_where_float64_does():
+    limit = ShapedSmooth(0.0, -1.0, 1.0)
+    assert "beyond float64" in limit.mean_inverse(1.0, 1e3).reason
+    with pytest.raises(InputError, match="times"):
+        limit.mean_inverse(1.0, -1.0)
+
+
+def test_a_law_that_has_all_exploded_is_told_without_means():
+    law = sample_covariance(ShapedSmooth(0.0, 1.0, 0.1), [[50.0]], [0.5], 10, seed=0)
+    assert np.all(law.exploded)
+    assert np.all(np.isnan(law.mean.value))
+    length = law.length(0)
+    assert length.escaped.value.tolist() == [1.0]
+    assert np.isnan(length.mean().value[0])
+    assert np.isnan(length.sd().value[0])
+    assert np.isposinf(length.quantiles([0.5]).value[0, 0])

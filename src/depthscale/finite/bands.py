@@ -17,13 +17,13 @@ from depthscale.finite.chain.paths import chain_paths
 from depthscale.finite.chain.plan import STARTS, Route
 from depthscale.finite.diffusion.equation import CORRELATION
 from depthscale.finite.diffusion.law import LEVELS, Law, SampleLaw
-from depthscale.finite.ensemble import Ensemble, Pair, whole
+from depthscale.finite.ensemble import Ensemble, Pair
 from depthscale.theory.activation import activation as as_activation
 from depthscale.theory.arguments import checked_pair
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
-from depthscale.theory.records import as_numbers
+from depthscale.theory.records import as_numbers, whole
 
 ENGINES = ("chain", "chain paths", "ensemble")
 LEAST_WIDTH = 16
@@ -87,7 +87,7 @@ def correlation_band(
     networks, seed:
         Of what is sampled, the referee included.
     referee:
-        Compare with exact networks, at layers L/4, L/2 and L.
+        Compare with exact networks, at layers L/4, L/2 and L; needs ``measured``.
 
     Raises
     ------
@@ -104,6 +104,11 @@ def correlation_band(
     asked = as_numbers("levels", levels).ravel()
     if not asked.size or not np.all((asked > 0) & (asked < 1)):
         raise InputError(f"levels are {levels!r}; expected probabilities inside (0, 1)")
+    if referee and not measured:
+        raise InputError(
+            "referee=True with measured=False: exact networks show the cosine of their units, not"
+            " the correlation of their covariance; take measured=True"
+        )
     networks = whole("networks", networks, 2, "networks")
     seed = whole("seed", seed, 0)
     chosen, why = _choose(case, engine, measured)
@@ -358,7 +363,11 @@ def _sampled(case: _Case, networks: int, seed: int) -> _Found:
     dead = int((~alive).sum())
     note = f"; {dead} of {networks} networks died and are left out" if dead else ""
     law = SampleLaw(
-        np.arange(len(widths), dtype=float), CORRELATION, z, f"{networks} exact networks"
+        np.arange(len(widths), dtype=float),
+        CORRELATION,
+        z,
+        f"{networks} exact networks",
+        explodes=False,
     )
     return _Found(law, note=note)
 

@@ -30,7 +30,7 @@ from depthscale.finite.upkeep import PRECISIONS
 from depthscale.theory.activation import Activation, activation
 from depthscale.theory.arguments import STARTS, checked_pair, checked_widths
 from depthscale.theory.meanfield import MeanField
-from depthscale.theory.records import as_number, as_numbers
+from depthscale.theory.records import as_number, as_numbers, whole
 
 # Up to so many inputs all pairs are followed, beyond that each with the first.
 ALL_PAIRS = 8
@@ -457,12 +457,3 @@ def _pairs(pairs: Sequence[tuple[int, int]] | None, inputs: int) -> tuple[tuple[
     if any(not (0 <= a < inputs and 0 <= b < inputs) or a == b for a, b in chosen):
         raise InputError(f"pairs {chosen}: expected two different inputs, from 0 to {inputs - 1}")
     return chosen
-
-
-def whole(name: str, value: Any, least: int, what: str = "") -> int:
-    """A whole number of at least ``least``; ``InputError`` for anything else."""
-    number = as_number(name, value)
-    if not math.isfinite(number) or number != math.floor(number) or number < least:
-        of = f" of {what}" if what else ""
-        raise InputError(f"{name} = {value}: expected a whole number{of}, at least {least}")
-    return int(number)

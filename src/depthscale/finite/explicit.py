@@ -21,11 +21,11 @@ from torch.nn import functional
 
 from depthscale.answers import InputError
 from depthscale.finite.columns import Array
-from depthscale.finite.ensemble import ALL_PAIRS, Ensemble, Pair, whole
+from depthscale.finite.ensemble import ALL_PAIRS, Ensemble, Pair
 from depthscale.finite.pairs import PairEnsemble
 from depthscale.theory.activation import Activation
 from depthscale.theory.arguments import checked_widths
-from depthscale.theory.records import as_numbers
+from depthscale.theory.records import as_numbers, whole
 
 if TYPE_CHECKING:
     from depthscale.theory.meanfield import MeanField

@@ -172,15 +172,18 @@ class AlignmentEquation:
                 " Take the density or paths of the equation, or its stationary law"
             )
         t, start = _times(time), as_number("x0", x0)
-        if not 0 <= start < math.inf:
-            raise InputError(f"x0 is {x0!r}; expected y^-beta >= 0, with 0 for a start at infinity")
+        if not 0 <= start <= 1e150:
+            raise InputError(
+                f"x0 is {x0!r}; expected y^-beta from 0, a start at infinity, to 1e150"
+            )
         noise = self.beta**2 * self.variance
         m = noise / 2 - self.beta * self.late_rate
         square, source = 2 * m + noise, self.curvature * self.beta
         with np.errstate(over="ignore"):
-            mean = start * np.exp(m * t) + source * exponential_integral([0, m], t)
+            mean = source * exponential_integral([0, m], t)
             variance = 2 * source**2 * exponential_integral([0, m, 2 * m, square], t)
             if start:
+                mean = mean + start * np.exp(m * t)
                 mixed = exponential_integral([m, 2 * m, square], t)
                 alone = exponential_integral([2 * m, square], t)
                 variance = variance + 2 * start * source * mixed + start**2 * alone

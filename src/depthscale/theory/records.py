@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,6 +61,15 @@ def as_number(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name} is {value!r}; expected a number") from None
+
+
+def whole(name: str, value: Any, least: int, what: str = "") -> int:
+    """A whole number of at least ``least``; ``InputError`` for anything else."""
+    number = as_number(name, value)
+    if not math.isfinite(number) or number != math.floor(number) or number < least:
+        of = f" of {what}" if what else ""
+        raise InputError(f"{name} = {value}: expected a whole number{of}, at least {least}")
+    return int(number)
 
 
 def as_numbers(name: str, values: ArrayLike) -> Array:

@@ -23,6 +23,12 @@ from depthscale.theory.records import as_number, as_numbers
 _DROP = 60.0
 """Fall of the log density below its top at which it counts as nothing."""
 
+_FARTHEST = 700.0
+"""``|log|`` of the numbers that are left to float64."""
+
+_NARROWEST = 1e-6
+"""Deviation below which the terms of the log density, of size 1e12, lose it to rounding."""
+
 _NODES = 24
 _NEGLIGIBLE = 1e-18  # curvature of the log density below which it is a straight line
 
@@ -52,7 +58,8 @@ class StationaryLaw:
     Raises
     ------
     InputError
-        Parameters for which the density has no finite integral.
+        Parameters for which the density has no finite integral; from what is asked for later, a
+        law that is too far or too narrow for float64.
 
     Examples
     --------
@@ -105,17 +112,25 @@ class StationaryLaw:
 
         low = high = 0.0
         reach = 1.0
-        while self._slopes(low, power)[0] < 0:
+        while self._slopes(low, power)[0] < 0 and low > -_FARTHEST:
             low, reach = low - reach, 2 * reach
         reach = 1.0
-        while self._slopes(high, power)[0] > 0:
+        while self._slopes(high, power)[0] > 0 and self.beta * high < _FARTHEST:
             high, reach = high + reach, 2 * reach
+        if self._slopes(low, power)[0] < 0 or self._slopes(high, power)[0] > 0:
+            raise InputError(f"{self}: y^beta or 1/y leaves float64 where this law lies")
         if low == high:
             return low
         return float(brentq(lambda u: self._slopes(u, power)[0], low, high, xtol=1e-12))
 
     def _panels(self, power: float) -> _Panels:
         top = self._top(power)
+        width = 1 / max(math.sqrt(self._slopes(top, power)[1]), 1e-300)
+        if width < _NARROWEST * max(abs(top), 1.0):
+            raise InputError(
+                f"{self}: log y scatters by {width:.3g} about {top:.9g}, too little for float64 to"
+                " integrate over; take it as normal of this deviation"
+            )
         left, right = (self._edges(top, power, side) for side in (-1.0, 1.0))
         edges = np.array([*left[::-1], top, *right])
         x, w = np.polynomial.legendre.leggauss(_NODES)
@@ -209,6 +224,8 @@ class StationaryLaw:
     def moment(self, order: float) -> Quantity:
         """``E y^order``, for any real order; ``Undefined`` where it is infinite."""
         power = self.power + as_number("order", order)
+        if not math.isfinite(power):
+            raise InputError(f"order is {order!r}; expected a finite number")
         if not self._integrable(power):
             tail = "large" if self.bend == 0 else "small"
             return Undefined(f"E y^{order:g} is infinite: the law has a power tail at {tail} y")
@@ -220,4 +237,4 @@ class StationaryLaw:
 
 def _exp(x: float) -> float:
     """``exp`` that ends at the largest float's neighbourhood instead of an error."""
-    return math.exp(min(x, 700.0))
+    return math.exp(min(x, _FARTHEST))

@@ -38,6 +38,9 @@ from depthscale.theory.meanfield import MeanField
 
 _SPACING = 0.2
 _FARTHEST = (-17.0, 300.0)
+_ROUNDING = 2.0**-53
+"""What is known of ``1 + rho`` near opposition."""
+
 _LOOSE = 0.2
 """Relative variance of one layer's average above which its law is not near a gamma."""
 
@@ -135,7 +138,7 @@ class _Table:
         hop, after = hop_moments(self.layer, PairState(self.q, self.q, eps))
         j, h, scatter = hop
         return [
-            (math.log(2 - after.eps) - math.log(max(after.eps, 1e-300))) / 2,
+            (math.log(max(2 - after.eps, _ROUNDING)) - math.log(max(after.eps, 1e-300))) / 2,
             0.0 if self.free else math.log(after.q1 / self.q),
             *(j[0, 0], j[0, 2], j[2, 0], j[2, 2], j[1, 1]),
             *(h[0, 0, 0] / 2, h[0, 0, 2], h[0, 2, 2] / 2, h[0, 1, 1] / 2),
@@ -187,8 +190,9 @@ def covariance_paths(
     if reason:
         raise InputError(f"no chain for this network: {reason}; sample it with Ensemble")
     u = np.empty((len(widths), paths))
-    if eps0 == 0 and float(hop_moments(layer, PairState(q0, q0, 0.0))[1].eps) == 0:
-        u[:] = math.inf
+    line = _line(layer, q0, eps0, len(widths))
+    if line is not None:
+        u[:] = line[:, None]
     else:
         start = (math.log(2 - eps0) - math.log(eps0)) / 2 if 0 < eps0 < 2 else (1 - eps0) * 1e3
         table = _Table(layer, q0)
@@ -200,7 +204,19 @@ def covariance_paths(
         CORRELATION,
         u,
         f"{paths} paths of the covariance of a pair, seed {seed}",
+        explodes=False,
     )
+
+
+def _line(layer: MeanField, q: float, eps0: float, count: int) -> Array | None:
+    """``z`` of so many layers where two signals are one line and stay one; else None."""
+    found, eps = [], eps0
+    for _ in range(count):
+        if eps not in (0.0, 2.0):
+            return None
+        found.append(math.inf if eps == 0 else -math.inf)
+        eps = float(hop_moments(layer, PairState(q, q, eps))[1].eps)
+    return np.array(found)
 
 
 def _block(
@@ -237,11 +253,12 @@ def _next(table: _Table, state: _State, units: int, normal: Array) -> _State:
     lean = mean_u / np.sqrt(mean_s * mean_t) + np.sqrt(np.maximum(c.var_u, 0) / units) * normal[2]
     lean = np.clip(lean, -0.999, 0.999)
     after = np.arcsinh(np.sinh(c.z0 + np.log(s / t) / 2) / np.sqrt(1 - lean**2))
+    beyond = np.where(c.z0 > _FARTHEST[1] - 50, state.z - z, 0.0)  # all is a shift there
     if table.free:
-        return _State(np.zeros_like(z), np.zeros_like(z), after)
+        return _State(np.zeros_like(z), np.zeros_like(z), after + beyond)
     turned = _log_cosh(after) - _log_cosh(c.z0)
     m = c.length + np.log(s * t) / 2 + np.log1p(-(lean**2)) / 2 + turned
-    return _State(m, lean * np.sqrt(s * t) * np.exp(turned + c.length - m), after)
+    return _State(m, lean * np.sqrt(s * t) * np.exp(turned + c.length - m), after + beyond)
 
 
 def _gamma(variance: Array, normal: Array) -> Array:

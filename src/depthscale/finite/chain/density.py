@@ -10,6 +10,7 @@ variance and skewness of the step: positive, and its fourth cumulant has the rig
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -22,6 +23,8 @@ from depthscale.finite.chain.plan import Hop, Route, Scatter
 from depthscale.finite.diffusion.equation import CORRELATION
 from depthscale.finite.diffusion.law import DensityLaw, Grid
 from depthscale.theory.gaussian import Array
+from depthscale.theory.piecewise import PiecewiseLinear, Step
+from depthscale.theory.records import as_number, whole
 
 NODES = 2.5
 """Nodes of the fine grid in one standard deviation of the narrowest scatter."""
@@ -30,7 +33,9 @@ _REACH = 9.0
 _STEEPEST = 1.5
 _NEGLIGIBLE = 1e-22
 _LOST = 1e-9
-_MOST = 400_000
+_MOST = 40_000
+_LARGEST_KERNEL = 4e6
+"""Transition probabilities that a kernel may hold: 32 megabytes."""
 
 
 def chain_density(
@@ -64,7 +69,8 @@ def chain_density(
     Raises
     ------
     InputError
-        Layers that the network does not have.
+        Layers that the network does not have, ``nodes`` outside [1, 100], or layers so wide, from
+        1e9 or so, that nothing scatters.
 
     Examples
     --------
@@ -73,6 +79,8 @@ def chain_density(
     [0.988, 0.995, 0.998, 0.999, 1.0]
     """
     asked = checked_layers(route, layers)
+    if not 1 <= as_number("nodes", nodes) <= 100:
+        raise InputError(f"nodes = {nodes!r}: expected a number from 1 to 100")
     fine, coarse = _run(route, asked, measured, (nodes, nodes / 2))
     points = max(grid.u.size for grid in fine)
     return DensityLaw(
@@ -88,12 +96,12 @@ def checked_layers(route: Route, layers: Sequence[int] | None) -> list[int]:
     """The layers that are asked for; ``InputError`` where the network has none such."""
     if layers is None:
         return list(range(route.depth + 1))
-    if not len(layers):
+    if not np.size(layers):
         raise InputError("no layers were asked for: expected at least one")
-    for layer in layers:
-        if not 0 <= layer <= route.depth or layer != int(layer):
-            raise InputError(f"layer {layer!r}: expected whole numbers from 0 to {route.depth}")
-    return [int(layer) for layer in layers]
+    asked = [whole("layer", layer, 0) for layer in np.atleast_1d(layers).tolist()]
+    if max(asked) > route.depth:
+        raise InputError(f"layer {max(asked)}: expected layers from 0 to {route.depth}")
+    return asked
 
 
 def _run(
@@ -106,27 +114,41 @@ def _run(
     wider = 1.0
     while True:
         window = _window(route, wider)
-        found = [_propagated(route, asked, measured, fineness, window) for fineness in nodes]
+        found = [
+            _propagated(route, asked, measured, fineness, max(nodes), window) for fineness in nodes
+        ]
         if all(grid.total > 1 - _LOST for grids in found for grid in grids.values()):
             return [[grids[layer] for layer in asked] for grids in found]
         wider *= 1.5
 
 
 def _propagated(
-    route: Route, asked: Sequence[int], measured: bool, nodes: float, about: _Window
+    route: Route, asked: Sequence[int], measured: bool, nodes: float, finest: float, about: _Window
 ) -> dict[int, Grid]:
-    window = about.grid(nodes)
+    window = about.grid(nodes, finest)
     found: dict[int, Grid] = {}
+    steps: dict[PiecewiseLinear, Step] = {}
     kernels: dict[Hop, Kernel] = {}
+    again = Counter(route.hop(k) for k in range(route.depth))
+    again.update(route.reading(k) for k in asked)
     state = Grid(np.array([route.z0]), np.ones(1))
+
+    def kernel(hop: Hop) -> Kernel:
+        """On the window; kept where another layer needs it too."""
+        if hop in kernels:
+            return kernels[hop]
+        if hop.phi not in steps:
+            steps[hop.phi] = hop.phi.step(window)
+        found = Kernel.of(hop.behind(steps[hop.phi]), window)
+        if again[hop] > 1:
+            kernels[hop] = found
+        return found
 
     def through(hop: Hop, state: Grid) -> Grid:
         if state.u.size == 1:
             return _own_grid(hop.scatter(state.u), nodes)
         if state.u.size == window.size and state.u[0] == window[0]:
-            if hop not in kernels:
-                kernels[hop] = Kernel.of(hop.scatter(window), window)
-            return Grid(window, kernels[hop](state.p))
+            return Grid(window, kernel(hop)(state.p))
         return Grid(window, Kernel.of(hop.scatter(state.u), window)(state.p))
 
     for layer in range(max(asked) + 1):
@@ -213,15 +235,27 @@ def _own_grid(scatter: Scatter, nodes: float) -> Grid:
 
 
 class _Window(NamedTuple):
-    """Where the law lies at all layers, and the narrowest scatter of a layer about the middle."""
+    """Where the law lies at all layers, and the narrowest and widest scatter about the middle."""
 
     low: float
     high: float
     sd: float
+    widest: float
 
-    def grid(self, nodes: float) -> Array:
-        """Even, with so many nodes in the narrowest scatter."""
-        count = min(math.ceil((self.high - self.low) * nodes / self.sd) + 1, _MOST)
+    def grid(self, nodes: float, finest: float) -> Array:
+        """Even, with so many nodes in the narrowest scatter; fewer where the finest has too many.
+
+        All grids are then coarser by the same factor, and still tell their error.
+        """
+        span = self.high - self.low
+        most = math.sqrt(_LARGEST_KERNEL * span / (4 * _REACH * self.widest))
+        cells = min(span * finest / self.sd, most, _MOST)
+        if self.widest < 0.6 * span / cells:
+            raise InputError(
+                f"layers this wide scatter artanh rho by {self.widest:.2g}, too little for a grid"
+                f" over {span:.3g}: take the infinite width, MeanField"
+            )
+        count = math.ceil(cells * nodes / finest) + 1
         return np.asarray(self.low + np.arange(count) * ((self.high - self.low) / (count - 1)))
 
 
@@ -245,11 +279,12 @@ def _window(route: Route, wider: float) -> _Window:
         if hop is not None:
             low, middle, high = _spread(hop, low, middle, high, reach)
     if not ends:
-        return _Window(-1.0, 1.0, 1.0)
+        return _Window(-1.0, 1.0, 1.0, 1.0)
     first, last = min(low for low, _ in ends), max(high for _, high in ends)
     inside = np.linspace(first, last, 101)[25:76]
     sds = np.array([hop.scatter(inside).sd for hop in hops])
-    return _Window(first, last, max(float(sds.min()), 1e-3 * float(sds.max())))
+    narrow, wide = float(sds.min()), float(sds.max())
+    return _Window(first, last, max(narrow, 1e-3 * wide), wide)
 
 
 def spread_of(route: Route) -> tuple[float, float]:

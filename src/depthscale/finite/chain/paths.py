@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from depthscale.answers import InputError
 from depthscale.finite.chain.density import checked_layers, spread_of
 from depthscale.finite.chain.plan import Hop, Route, Scatter
 from depthscale.finite.diffusion.equation import CORRELATION
 from depthscale.finite.diffusion.law import SampleLaw
 from depthscale.theory.gaussian import Array
 from depthscale.theory.piecewise import FARTHEST
+from depthscale.theory.records import whole
 
 BLOCK = 1 << 14
 """Paths that share a stream; part of what a seed means."""
@@ -63,9 +63,7 @@ def chain_paths(
     True
     """
     asked = checked_layers(route, layers)
-    for name, value, least in (("paths", paths, 1), ("seed", seed, 0)):
-        if value != int(value) or value < least:
-            raise InputError(f"{name} = {value!r}: expected a whole number of at least {least}")
+    paths, seed = whole("paths", paths, 1), whole("seed", seed, 0)
     u = np.empty((len(asked), paths))
     if route.certain is not None:
         u[:] = np.array(route.certain)[asked, None]
@@ -75,7 +73,7 @@ def chain_paths(
             block = _block(route, asked, measured, (seed, start // BLOCK), tables)
             u[:, start : start + BLOCK] = block[:, : paths - start]
     about = f"{paths} paths of the chain in artanh rho, seed {seed}"
-    return SampleLaw(np.array(asked, dtype=float), CORRELATION, u, about)
+    return SampleLaw(np.array(asked, dtype=float), CORRELATION, u, about, explodes=False)
 
 
 def _block(

@@ -23,7 +23,7 @@ from depthscale.theory.arguments import checked_pair
 from depthscale.theory.finite_width import finite_width
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
-from depthscale.theory.piecewise import FARTHEST, PiecewiseLinear
+from depthscale.theory.piecewise import FARTHEST, PiecewiseLinear, Step
 from depthscale.theory.records import as_number
 
 IDENTITY = PiecewiseLinear(1, 1)
@@ -52,7 +52,11 @@ class Hop:
 
     def scatter(self, z: Array) -> Scatter:
         """The law of the next ``z`` at each ``z``."""
-        step, n = self.phi.step(z), self.units
+        return self.behind(self.phi.step(z))
+
+    def behind(self, step: Step) -> Scatter:
+        """The same from ``phi.step(z)``, which does not depend on the units."""
+        n = self.units
         if self.order == 1:
             return Scatter(step.z0 + step.m1 / n, (step.v1 / n) ** 0.5, 0.0 * step.z0)
         return Scatter(step.mean(n), step.variance(n) ** 0.5, step.skewness(n))
@@ -97,9 +101,9 @@ class Route:
         """
         if start not in STARTS:
             raise InputError(f"start = {start!r}: expected one of {', '.join(STARTS)}")
-        if len(widths) < 2:
+        if not isinstance(widths, Sequence | np.ndarray) or len(widths) < 2:
             raise InputError(
-                f"{len(widths)} widths: expected those of layer 0 and at least one more"
+                f"widths = {widths!r}: expected those of layer 0 and at least one more"
             )
         sizes = []
         for width in widths:

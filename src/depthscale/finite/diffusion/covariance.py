@@ -29,7 +29,7 @@ from depthscale.answers import InputError
 from depthscale.finite.diffusion.equation import CORRELATION, IDENTITY, Reading
 from depthscale.finite.diffusion.law import Estimate, SampleLaw
 from depthscale.theory.gaussian import Array
-from depthscale.theory.records import as_number, as_numbers
+from depthscale.theory.records import as_numbers, whole
 
 if TYPE_CHECKING:
     import xarray
@@ -42,6 +42,9 @@ STEPS = 32
 
 _ROUNDING = 1e-15
 """Part of ``V^aa`` below which what an input adds to those before it counts as none."""
+
+_SHORTEST = 1e-290
+"""Mean square below which products of signals lose digits to the smallest floats."""
 
 _NEAREST = math.atanh(1 - 2.0**-53)
 """``artanh`` of the largest correlation below 1."""
@@ -122,10 +125,13 @@ class CovarianceLaw:
 
     @property
     def mean(self) -> Estimate:
-        """Mean of V over the paths that have not exploded, shape (T, m, m)."""
+        """Mean of V over the paths that have not exploded, shape (T, m, m); NaN where all have."""
         rows = [v[~gone] for v, gone in zip(self.covariances, self.exploded, strict=True)]
-        value = np.array([row.mean(axis=0) for row in rows])
-        return Estimate(value, np.array([r.std(axis=0) / math.sqrt(len(r)) for r in rows]))
+        none = np.full(self.covariances.shape[2:], math.nan)
+        return Estimate(
+            np.array([v.mean(axis=0) if len(v) else none for v in rows]),
+            np.array([v.std(axis=0) / math.sqrt(len(v)) if len(v) else none for v in rows]),
+        )
 
     def correlation(self, a: int, b: int) -> SampleLaw:
         """The law of the correlation of two different inputs, by number from 0.
@@ -138,7 +144,7 @@ class CovarianceLaw:
         InputError
             Numbers out of range or equal.
         """
-        self._check(a, b)
+        a, b = self._number(a), self._number(b)
         if a == b:
             raise InputError(f"inputs {a} and {b} are one: expected the numbers of two inputs")
         v = self.covariances
@@ -149,14 +155,14 @@ class CovarianceLaw:
 
     def length(self, a: int) -> SampleLaw:
         """The law of ``V^aa`` of one input, by number from 0."""
-        self._check(a)
+        a = self._number(a)
         return SampleLaw(self.times, LENGTH, np.log(self.covariances[:, :, a, a]), self.solver)
 
-    def _check(self, *inputs: int) -> None:
-        count = self.covariances.shape[-1]
-        for number in inputs:
-            if not 0 <= number < count:
-                raise InputError(f"input {number}: expected a number from 0 to {count - 1}")
+    def _number(self, which: int) -> int:
+        number, count = whole("input", which, 0), self.covariances.shape[-1]
+        if number >= count:
+            raise InputError(f"input {number}: expected a number from 0 to {count - 1}")
+        return number
 
     def to_xarray(self) -> xarray.Dataset:
         """The matrices with dimensions ``time``, ``path``, ``input`` and ``other``."""
@@ -203,7 +209,8 @@ def sample_covariance(
     Raises
     ------
     InputError
-        A matrix that is no matrix of mean products (the reason is named), or numbers out of range.
+        A matrix that is no matrix of mean products (the reason is named), numbers out of range, or
+        times so late that the length of a path leaves float64 (from ``t = 500`` or so).
 
     Examples
     --------
@@ -214,10 +221,10 @@ def sample_covariance(
     ((2, 2000, 3, 3), array([0.3, 0.3]))
     """
     start, t = checked_matrix(v0), checked_times(times)
-    count, seed = _whole("paths", paths, 1), _whole("seed", seed, 0)
+    count, seed = whole("paths", paths, 1), whole("seed", seed, 0)
     if steps is None:
         steps = max(8, math.ceil(STEPS * float(t[-1])))
-    number = _whole("steps", steps, 1)
+    number = whole("steps", steps, 1)
     span = np.diff(t, prepend=0.0)
     parts = [math.ceil(number * (s / t[-1]) * (1 - 1e-9)) if s else 0 for s in span]
     found = np.empty((t.size, count, *start.shape))
@@ -227,6 +234,13 @@ def sample_covariance(
         draws = np.random.Generator(np.random.SFC64(stream))
         for index, v in enumerate(_block(limit, start, span, parts, draws)):
             found[index, first:last] = v.transpose(2, 0, 1)[: last - first]
+    shortest = np.einsum("tpaa->tpa", found).min(axis=(1, 2))
+    if np.any(shortest < _SHORTEST):
+        lost = float(t[np.argmax(shortest < _SHORTEST)])
+        raise InputError(
+            f"at t = {lost:g} the mean square of some signal is {shortest.min():.3g}, too small for"
+            " float64 to tell its correlations: ask for earlier times"
+        )
     solver = f"sampled paths: {count}, triangular splitting of weak order 2, {sum(parts)} steps"
     return CovarianceLaw(t, found, solver)
 
@@ -304,7 +318,9 @@ def linear_moments(v0: ArrayLike, time: float) -> tuple[Array, Array]:
     ``E V = V_0``; the three pairings ``x`` of four inputs obey ``x' = sum x - x``, so that each is
     their mean times ``e^(2t)`` and its difference to it times ``e^-t`` (derived here).
     """
-    start = checked_matrix(v0)
+    start, time = checked_matrix(v0), float(checked_times(time)[0])
+    if time > 300:
+        raise InputError(f"time = {time:g}: e^(2t) is beyond float64; expected at most 300")
     pairs, *others = (
         np.einsum(f"{pairing}->abcd", start, start) for pairing in ("ab,cd", "ac,bd", "ad,bc")
     )
@@ -341,11 +357,13 @@ def checked_matrix(v0: ArrayLike) -> Array:
             " matrix"
         )
     v = (v + v.T) / 2
-    lowest = float(np.linalg.eigvalsh(v)[0])
-    if lowest < -1e-10 * np.abs(v).max():
+    size = np.sqrt(np.diag(v))
+    lowest = float(np.linalg.eigvalsh(v / size[:, None] / size)[0])
+    if lowest < -1e-10 * len(v):
         raise InputError(
-            f"v0 has the eigenvalue {lowest:.6g}: expected a positive semidefinite matrix, as mean"
-            " products of signals are; look for correlations that exclude each other"
+            f"the correlations of v0 have the eigenvalue {lowest:.6g}: expected a positive"
+            " semidefinite matrix, as mean products of signals are; look for correlations that"
+            " exclude each other"
         )
     return v
 
@@ -356,10 +374,3 @@ def checked_times(times: ArrayLike) -> Array:
     if not (t.size and np.all(np.isfinite(t)) and t[0] >= 0 and np.all(np.diff(t) > 0)):
         raise InputError(f"times are {times!r}; expected finite ascending times of at least 0")
     return t
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    number = as_number(name, value)
-    if not (least <= number < math.inf and number == int(number)):
-        raise InputError(f"{name} = {value!r}: expected a whole number of at least {least}")
-    return int(number)

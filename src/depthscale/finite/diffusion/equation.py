@@ -20,6 +20,7 @@ import numpy as np
 
 from depthscale.answers import InputError
 from depthscale.theory.gaussian import Array
+from depthscale.theory.records import as_number
 
 Timed = Callable[[Array, float], Array]
 """A function of ``u`` and the time at which it is read."""
@@ -185,6 +186,7 @@ def start_of_correlation(rho: float | None = None, eps: float | None = None) -> 
     if (rho is None) == (eps is None):
         raise InputError("give the start as rho or as eps = 1 - rho, one of the two")
     if rho is not None:
+        rho = as_number("rho", rho)
         if not -1 <= rho <= 1:
             raise InputError(f"rho = {rho}: expected a correlation in [-1, 1]")
         if abs(rho) == 1:
@@ -194,6 +196,7 @@ def start_of_correlation(rho: float | None = None, eps: float | None = None) -> 
             )
         return float(np.arctanh(rho))
     assert eps is not None
+    eps = as_number("eps", eps)
     if not 0 < eps < 2:
         raise InputError(f"eps = {eps}: expected a misalignment 1 - rho inside (0, 2)")
     return float(_from_misalignment(np.array(eps)))

@@ -104,10 +104,10 @@ class Law(ABC):
         Raises
         ------
         InputError
-            Levels outside (0, 1).
+            Levels outside (0, 1), or none.
         """
         asked = as_numbers("levels", levels).ravel()
-        if not np.all((asked > 0) & (asked < 1)):
+        if not asked.size or not np.all((asked > 0) & (asked < 1)):
             raise InputError(f"levels are {levels!r}; expected probabilities inside (0, 1)")
         how = self.reading(reading)
         best, other = self._quantiles(asked if how.increasing else 1 - asked)
@@ -122,8 +122,12 @@ class Law(ABC):
         how, points = self.reading(reading), as_numbers("x", x).ravel()
         rows = []
         for index, t in enumerate(self.times):
-            value, error = self._below(index, how.inverse(points, float(t)))
-            rows.append((value if how.increasing else 1 - value, error))
+            u = how.inverse(points, float(t))
+            if how.increasing:
+                rows.append(self._below(index, u))
+            else:
+                value, error = self._under(index, u)
+                rows.append(Estimate(1 - value, error))
         return Estimate(np.array([v for v, _ in rows]), np.array([e for _, e in rows]))
 
     def pdf(self, x: ArrayLike, reading: str | None = None) -> Array:
@@ -144,12 +148,20 @@ class Law(ABC):
 
         Samples of the law itself are nearer than ``1.358/sqrt(N)`` with probability 95 %.
         """
-        x = np.sort(as_numbers("samples", samples).ravel())
-        how = self.reading(reading)
-        value, _ = self._below(index, how.inverse(x, float(self.times[index])))
-        below = value if how.increasing else 1 - value
-        steps = np.arange(x.size + 1) / x.size
-        return float(max(np.max(steps[1:] - below), np.max(below - steps[:-1])))
+        x = as_numbers("samples", samples).ravel()
+        if not x.size or np.isnan(x).any():
+            raise InputError("samples are empty or hold NaN: expected numbers")
+        u = self.reading(reading).inverse(x, float(self.times[index]))
+        places, counts = np.unique(u, return_counts=True)
+        steps = np.append(0, np.cumsum(counts)) / x.size
+        at, under = self._below(index, places).value, self._under(index, places).value
+        return float(max(np.abs(steps[1:] - at).max(), np.abs(under - steps[:-1]).max()))
+
+    def _under(self, index: int, u: Array) -> Estimate:
+        """``P(coordinate < u)``: less than ``_below`` where a law has points of its own."""
+        value, error = self._below(index, np.minimum(np.nextafter(u, -np.inf), 1e300))
+        first = np.isneginf(u)
+        return Estimate(np.where(first, 0.0, value), np.where(first, 0.0, error))
 
     def to_dict(self, reading: str, levels: Sequence[float] = LEVELS) -> dict[str, Any]:
         """Mean, deviation and quantiles of a reading as plain lists, with their errors."""
@@ -331,6 +343,8 @@ class DensityLaw(Law):
             return np.asarray((values - grid.expectation(values)) ** 2)
 
         def deviation(grid: Grid, t: float) -> float:
+            if grid.u.size == 1:
+                return 0.0
             return math.sqrt(grid.expectation(square(grid, t)))
 
         def at_ends(grid: Grid, t: float) -> float:
@@ -368,41 +382,53 @@ class DensityLaw(Law):
 
 @dataclass(frozen=True)
 class SampleLaw(Law):
-    """A law known from independent paths; ``u = inf`` is one that has exploded.
+    """A law known from independent paths.
 
     Attributes
     ----------
     u:
         The coordinate, shape (T, paths).
+    explodes:
+        Whether ``u = inf`` is a path that has exploded; else it is a value like any other, as the
+        ``artanh`` of the correlation of two signals that have become one line.
     """
 
     times: Array
     readings: Mapping[str, Reading]
     u: Array
     solver: str
+    explodes: bool = True
 
     @property
     def escaped(self) -> Estimate:
         """The share of paths that have exploded."""
+        if not self.explodes:
+            return super().escaped
         gone = np.isposinf(self.u).mean(axis=1)
         return Estimate(gone, np.sqrt(gone * (1 - gone) / self.u.shape[1]))
 
     def expectation(self, of: Timed) -> Estimate:
-        """``E of(u, t)`` over the paths that have not exploded, shape (T,)."""
-        rows = [(x.mean(), x.std() / np.sqrt(x.size)) for x in self._values(of)]
+        """``E of(u, t)`` over the paths that have not exploded, shape (T,); NaN without any."""
+        with np.errstate(invalid="ignore"):  # the mean of inf and -inf
+            rows = [
+                (x.mean(), _sd(x) / np.sqrt(x.size)) if x.size else (math.nan,) * 2
+                for x in self._values(of)
+            ]
         return Estimate(np.array([m for m, _ in rows]), np.array([e for _, e in rows]))
 
     def _deviation(self, of: Timed) -> Estimate:
         rows = []
         for x in self._values(of):
-            square = (x - x.mean()) ** 2
-            sd = float(np.sqrt(square.mean()))
-            rows.append((sd, square.std() / np.sqrt(x.size) / (2 * sd) if sd > 0 else 0.0))
+            sd = _sd(x) if x.size else math.nan
+            # a deviation of 0 or beyond float64 is what it is
+            error = (x - x.mean()) ** 2 / (2 * sd) if 0 < sd < math.inf else np.full(1, sd)
+            rows.append((sd, _sd(error) / np.sqrt(max(x.size, 1))))
         return Estimate(np.array([s for s, _ in rows]), np.array([e for _, e in rows]))
 
     def _values(self, of: Timed) -> list[Array]:
         """The values of what has not exploded, one array a time."""
-        return [of(u[np.isfinite(u)], float(t)) for u, t in zip(self.u, self.times, strict=True)]
+        kept = [u[~np.isposinf(u)] if self.explodes else u for u in self.u]
+        return [of(u, float(t)) for u, t in zip(kept, self.times, strict=True)]
 
     def _quantiles(self, levels: Array) -> tuple[Array, Array]:
         """Order statistics, and those one standard error of the level away from the median."""
@@ -424,6 +450,8 @@ class SampleLaw(Law):
     def _density(self, index: int, u: Array) -> Array:
         """A Gaussian kernel estimate with Silverman's width."""
         x = self.u[index][np.isfinite(self.u[index])]
+        if not x.size:
+            return np.zeros(u.shape)
         quartiles = np.quantile(x, [0.25, 0.75])
         spread = min(float(x.std()), float(quartiles[1] - quartiles[0]) / 1.349)
         width = 0.9 * spread * x.size**-0.2
@@ -434,3 +462,10 @@ class SampleLaw(Law):
         centres = (edges[1:] + edges[:-1]) / 2
         kernel = np.exp(-(((u[:, None] - centres) / width) ** 2) / 2)
         return np.asarray(kernel @ counts / (x.size * width * np.sqrt(2 * np.pi)))
+
+
+def _sd(x: Array) -> float:
+    """Standard deviation, 0 of equal values and NaN where some others are infinite."""
+    if x.min() == x.max():
+        return 0.0
+    return float(x.std()) if np.all(np.isfinite(x)) else math.nan

@@ -26,7 +26,7 @@ from depthscale.finite.diffusion.shaped import Alignment, ShapedReLU, bend
 from depthscale.theory.activation import activation
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
-from depthscale.theory.records import as_number
+from depthscale.theory.records import as_number, whole
 
 
 @dataclass(frozen=True)
@@ -143,19 +143,15 @@ class ResidualReLU:
             Numbers out of range.
         """
         first = as_number("rho0", rho0)
-        last = depth if layers is None else layers
+        depth = whole("depth", depth, 1, "layers")
+        last = depth if layers is None else whole("layers", layers, 0)
+        paths, seed = whole("paths", paths, 100), whole("seed", seed, 0)
         if not -1 < first < 1:
             raise InputError(f"rho0 = {rho0}: expected a correlation inside (-1, 1)")
-        if not (depth >= 1 and last >= 0 and depth == int(depth) and last == int(last)):
-            raise InputError(
-                f"depth = {depth}, layers = {layers}: expected whole numbers of layers"
-            )
         if start not in ("pinned", "drawn"):
             raise InputError(f"start = {start!r}: expected one of pinned, drawn")
-        if not paths >= 100:
-            raise InputError(f"paths = {paths}: expected at least 100, for a deviation")
         draws = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed)))
-        begun, y = self._one_unit(int(depth), int(last), first, draws, paths)
+        begun, y = self._one_unit(depth, last, first, draws, paths)
         y -= y.mean()
         if start == "pinned":
             products = np.stack([begun[0] ** 2, begun[0] * begun[1], begun[1] ** 2])

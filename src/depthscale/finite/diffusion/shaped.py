@@ -40,6 +40,9 @@ from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
 from depthscale.theory.records import as_number, as_numbers
 
+_FARTHEST = 330.0
+"""The ``|z|`` up to which ``cosh(z)^2`` and the bend of the angle are floats."""
+
 _SERIES = [(-1) ** (k + 1) * 2 * k / math.factorial(2 * k + 1) for k in range(1, 12)]
 """``sin x - x cos x = x^3 sum_k _SERIES[k] x^(2k)``; all digits for x <= 1."""
 
@@ -124,8 +127,11 @@ class ShapedReLU(Equation, CovarianceLimit):
         return self.bending / (2 * math.pi) * bend(np.arccos(place))
 
     def drift(self, u: Array) -> Array:
-        """``nu/(1 - rho^2) + tanh(z)/2``; relative error of each part 1e-14 for |z| <= 350."""
-        away = np.abs(u)
+        """``nu/(1 - rho^2) + tanh(z)/2``; relative error of each part 1e-14 for |z| <= 330.
+
+        Beyond, the first part stays as it is there: below 1e-130 or above 1e270 times ``Dc^2``.
+        """
+        away = np.minimum(np.abs(u), _FARTHEST)
         angle = 2 * np.arctan(np.exp(-away))
         positive = u >= 0
         # theta = pi - angle where rho < 0, whose cosine and sine need no subtraction
@@ -150,6 +156,7 @@ class ShapedReLU(Equation, CovarianceLimit):
         InputError
             Equal slopes: opposite inputs stay opposite. A time that is not above 0.
         """
+        time = as_number("time", time)
         if not time > 0:
             raise InputError(f"time = {time}: expected a time above 0, after the start")
         if self.bending == 0:
@@ -166,7 +173,9 @@ class ShapedReLU(Equation, CovarianceLimit):
         InputError
             What ``start_of_correlation`` refuses.
         """
-        if self.bending > 0 and (rho == -1 or eps == 2):
+        rho = None if rho is None else as_number("rho", rho)
+        eps = None if eps is None else as_number("eps", eps)
+        if self.bending > 0 and (rho, eps) in ((-1, None), (None, 2)):
             return -math.inf
         return start_of_correlation(rho, eps)
 
@@ -202,7 +211,8 @@ class ShapedReLU(Equation, CovarianceLimit):
 
     def log_length(self, time: float) -> Normal:
         """``log(V^aa_t/V^aa_0) ~ N(-t, 2t)`` of one input, whatever the slopes."""
-        return Normal(-time, 2 * time)
+        passed = float(checked_times(time)[0])
+        return Normal(-passed, 2 * passed)
 
     @property
     def late(self) -> Normal:
@@ -318,6 +328,11 @@ class LinearPair:
     time:
         ``t = l/n > 0``.
 
+    Raises
+    ------
+    InputError
+        ``|z0|`` above 150 or a time above 200, where moments leave float64, or a time not above 0.
+
     Source: derived here from McKean's heat kernel of the hyperbolic plane.
     """
 
@@ -325,10 +340,12 @@ class LinearPair:
     time: float
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.z0):
-            raise InputError(f"z0 = {self.z0}: expected a finite artanh of the correlation")
-        if not 0 < self.time < math.inf:
-            raise InputError(f"time = {self.time}: expected a finite time above 0")
+        for name in ("z0", "time"):
+            object.__setattr__(self, name, as_number(name, getattr(self, name)))
+        if not abs(self.z0) <= 150:
+            raise InputError(f"z0 = {self.z0}: expected an artanh of the correlation within 150")
+        if not 0 < self.time <= 200:
+            raise InputError(f"time = {self.time}: expected a time above 0, at most 200")
 
     @property
     def mean_sinh(self) -> float:
@@ -349,11 +366,13 @@ class LinearPair:
             1 - m = 2 cosh z cosh z0/(cosh r + cosh(z + z0)),
 
         ``K`` the complete elliptic integral: the heat kernel integrated along the geodesic. By 80
-        nodes of Gauss and Laguerre in ``r^2/2t``.
+        nodes of Gauss and Laguerre in ``r^2/2t``; 0 beyond ``|z - z0| = 300``, where less than
+        e^-100 lies.
         """
         from scipy.special import ellipkm1, roots_laguerre
 
-        place = as_numbers("z", z)[..., None]
+        asked = as_numbers("z", z)[..., None]
+        place = np.clip(asked, self.z0 - 300, self.z0 + 300)
         node, weight = roots_laguerre(80)
         apart = (place - self.z0) ** 2
         far = np.cosh(np.sqrt(apart + 2 * self.time * node)) + np.cosh(place + self.z0)
@@ -361,4 +380,5 @@ class LinearPair:
         inner = (4 * ellipkm1(beside / far) / np.sqrt(far)) @ weight
         front = math.sqrt(2) * math.exp(-self.time / 8) / (2 * math.pi) ** 1.5
         fall = np.exp(-apart[..., 0] / (2 * self.time)) / math.sqrt(self.time)
-        return np.asarray(front * fall * np.cosh(place[..., 0]) * inner)
+        density = front * fall * np.cosh(place[..., 0]) * inner
+        return np.where(place[..., 0] == asked[..., 0], density, 0.0)

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError, Undefined
-from depthscale.finite.diffusion.covariance import LENGTH, CovarianceLimit
+from depthscale.finite.diffusion.covariance import LENGTH, CovarianceLimit, checked_times
 from depthscale.finite.diffusion.equation import Equation, Reading
 from depthscale.theory.activation import activation
 from depthscale.theory.gaussian import Array
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 _INSTANT = 1e7
 """``b V`` from which what is left to infinity, ``1/(b V)``, counts as no time."""
+
+_TINY = np.finfo(float).tiny
 
 _LARGEST = 200.0
 """The largest ``b V0`` whose law of explosion is inverted; beyond, it is nearly a step in time."""
@@ -70,7 +72,7 @@ class ShapedSmooth(Equation, CovarianceLimit):
     Raises
     ------
     InputError
-        Numbers that are not finite, or ``a`` not above 0.
+        Numbers that are not finite or larger than 1e6, or ``a`` below 1e-6.
 
     Examples
     --------
@@ -87,8 +89,8 @@ class ShapedSmooth(Equation, CovarianceLimit):
     def __post_init__(self) -> None:
         for name in ("second", "third", "a"):
             value = as_number(name, getattr(self, name))
-            if not math.isfinite(value) or (name == "a" and value <= 0):
-                kind = "a finite number above 0" if name == "a" else "a finite number"
+            if not abs(value) <= 1e6 or (name == "a" and value < 1e-6):
+                kind = "a finite number, from 1e-6 to 1e6" if name == "a" else "a finite number"
                 raise InputError(f"{name} is {value!r}; expected {kind}")
             object.__setattr__(self, name, value)
 
@@ -178,8 +180,8 @@ class ShapedSmooth(Equation, CovarianceLimit):
         Raises
         ------
         InputError
-            Numbers out of range, or ``b V_0`` above 200: it then explodes at ``t = 1/(b V_0)``,
-            with a relative standard deviation of ``sqrt(2/(3 b V_0))``.
+            Numbers out of range, or ``b V_0`` above 200: little is random then, and V follows
+            ``V' = b V (V - 1)``, which explodes at ``t = -log(1 - 1/V_0)/b`` if ``V_0 > 1``.
         """
         start, t = math.exp(self.start(v0)), np.atleast_1d(as_numbers("times", times))
         if not np.all(t >= 0):
@@ -188,10 +190,15 @@ class ShapedSmooth(Equation, CovarianceLimit):
             return np.zeros(t.shape)
         x = self.b * start
         if x > _LARGEST:
+            when = (
+                f"explode near t = {-math.log1p(-1 / start) / self.b:.3g}"
+                if start > 1
+                else "shrink"
+            )
             raise InputError(
-                f"b V0 = {x:g}: expected at most {_LARGEST:g}; beyond, the network explodes at"
-                f" t = 1/(b V0) = {1 / x:.3g}, give or take {100 * math.sqrt(2 / (3 * x)):.2g} %:"
-                " take the density of this equation for the rest of its law"
+                f"b V0 = {x:g}: expected at most {_LARGEST:g}; beyond, little is random: without"
+                f" noise it would {when}, and it explodes at all with probability"
+                f" {self.ever_explodes(v0):.3g}; take the density of this equation for its law"
             )
         found = np.full(t.shape, self.ever_explodes(v0))
         inside = np.isfinite(t)
@@ -226,7 +233,9 @@ class ShapedSmooth(Equation, CovarianceLimit):
         start = math.exp(self.start(v0))
         if self.b > 0:
             return Undefined(f"b = {self.b:g} > 0: 1/V ends at 0, where V explodes")
-        k = self.b + 2
+        k, time = self.b + 2, float(checked_times(time)[0])
+        if k * time > 700:
+            return Undefined(f"E 1/V = e^{k * time:.4g} is beyond float64")
         return math.exp(k * time) / start - self.b * (math.expm1(k * time) / k if k else time)
 
     # m inputs ------------------------------------------------------------------------------------
@@ -251,15 +260,22 @@ class ShapedSmooth(Equation, CovarianceLimit):
         """
         length = np.einsum("aa...->a...", v)
         b, w = self.b, self.second**2 / (4 * self.a**2)
-        room = 1 + length * math.expm1(-b * time) if b else np.ones_like(length)
-        gone = room <= 0
-        room = np.where(gone, 1.0, room)
-        there = length * math.exp(-b * time) / room
+        # V' = V/room and int V dt = -log(room)/b for b > 0, with e^(bt) drawn out for b < 0
+        fall = math.exp(-abs(b) * time)
+        if b > 0:
+            room, free = 1 + length * math.expm1(-b * time), 0.0
+            gone = room <= 0
+            there = length * fall / np.where(gone, 1.0, room)
+        else:
+            room, free = fall - length * math.expm1(b * time), time
+            gone = np.zeros(length.shape, dtype=bool)
+            there = length / np.maximum(room, _TINY)
+        room = np.where(gone, 1.0, np.maximum(room, _TINY))
         if w == 0:
             scale = np.sqrt(np.divide(there, length, where=length > 0, out=np.zeros_like(length)))
             new = v * (scale[:, None] * scale[None])
         else:
-            total = -np.log(room) / b if b else length * time  # int V dt
+            total = free - np.log(room) / b if b else length * time  # int V dt
             new = self._correlations(v, length, there, total, w, time)
         return np.where(np.any(gone, axis=0), np.inf, new)
 
