@@ -71,7 +71,12 @@ def test_numbers_of_real_width():
 
 
 @pytest.mark.parametrize(
-    ("paper", "stated"), [("dropout", "claims of the paper"), ("gradients", "claims on gradients")]
+    ("paper", "stated"),
+    [
+        ("dropout", "claims of the paper"),
+        ("gradients", "claims on gradients"),
+        ("limits", "claims on limits"),
+    ],
 )
 def test_verdicts_are_those_that_were_reproduced(paper, stated):
     counts = json.loads((ROOT / "reproduced" / paper / "claims.json").read_text())["counts"]
