@@ -275,7 +275,7 @@ def explosions(runs: Runs, target: Path) -> Figure:
     with style():
         figure = page((8.4, 3.3))
         left, right = figure.subplots(1, 2)
-        times = np.linspace(0, 1.5, 31)
+        times = np.linspace(0, 1.5, 21)
         for k, case in enumerate(explosion.CURVES):
             law = case.explosion(1.0, times)
             left.plot(times, law, color=COLOURS[k], label=f"$b = {case.b:g}$", zorder=3 - k)

@@ -47,7 +47,7 @@ def our_solvers(runs: Runs) -> list[Claim]:
 @cache
 def bent_law() -> DensityLaw:
     """Of orthogonal inputs, at t = 1."""
-    return density(BENT, 0.0, [1.0])
+    return density(BENT, 0.0, [1.0], tolerance=1e-5)
 
 
 def _densities() -> list[Claim]:
