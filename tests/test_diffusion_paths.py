@@ -362,7 +362,7 @@ NONE = Jumps(1.0, lambda stream, count: stream.random(count))
         (lambda: sample(SHAPED, START, 1.0, steps=0), "steps is 0"),
         (lambda: sample(SHAPED, START, 1.0, steps=2.5), "steps is 2.5"),  # type: ignore[arg-type]
         (lambda: sample(SHAPED, math.nan, 1.0), "start"),
-        (lambda: sample(SHAPED, math.inf, 1.0), "no entrance of ShapedReLU"),
+        (lambda: sample(SHAPED, math.inf, 1.0), "-inf where that is an entrance"),
         (lambda: sample(ShapedReLU(1.0, 1.0), -math.inf, 1.0), "no entrance at infinity"),
         (lambda: sample(ShapedSmooth(0.0, 1.0, 1.0), 40.0, 1.0), "explodes at once"),
         (lambda: plan(SHAPED, START, 1.0, tolerance=0.0), "tolerance"),
