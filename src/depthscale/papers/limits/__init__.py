@@ -25,7 +25,7 @@ from depthscale.papers.limits.residual import residual_networks
 from depthscale.papers.limits.runs import Runs
 from depthscale.papers.limits.shaped import shaped_networks
 from depthscale.papers.limits.shaping import shaped_slopes
-from depthscale.papers.limits.smooth import smooth_networks
+from depthscale.papers.limits.smooth import other_networks
 from depthscale.papers.limits.solvers import our_solvers
 from depthscale.papers.limits.unshaped import unshaped_networks
 
@@ -36,7 +36,7 @@ TITLE = "Differential equation limits of shaped and unshaped networks (2310.1207
 GROUPS: tuple[tuple[str, Callable[[Runs], list[Claim]]], ...] = (
     ("residual networks", residual_networks),
     ("unshaped networks", unshaped_networks),
-    ("smooth unshaped networks", smooth_networks),
+    ("other unshaped networks", other_networks),
     ("dropout", dropped_networks),
     ("shaped networks", shaped_networks),
     ("smooth shaped networks", smooth_shapes),

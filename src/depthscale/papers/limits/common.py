@@ -101,7 +101,7 @@ def near(
     note: str = "",
     agreed: Verdict = "confirmed",
 ) -> Claim:
-    """A Kolmogorov-Smirnov distance of networks to a law that is not to exceed ``allowed``.
+    """A Kolmogorov-Smirnov distance of samples to a law that is not to exceed ``allowed``.
 
     ``agreed`` where neither the distance nor the noise of so many samples of the law itself does;
     refuted where the distance does by more than that noise; else undecided.
@@ -112,7 +112,7 @@ def near(
         verdict = agreed
     elif distance > allowed + noise:
         verdict = "refuted"
-    told = f"{samples} networks of the law itself are within {noise:.2g} of it in 95 % of all cases"
+    told = f"{samples} samples of the law itself are within {noise:.2g} of it in 95 % of all cases"
     return Claim(
         paper,
         version,

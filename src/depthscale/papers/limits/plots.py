@@ -246,7 +246,7 @@ def _entrance(axes: Axes) -> None:
 
 
 def feedback(runs: Runs, target: Path) -> Figure:
-    """Smooth networks: lengths feed back into the scatter."""
+    """tanh and hard tanh: lengths feed back into the scatter."""
     with style():
         figure = page((8.4, 3.2))
         grid = figure.subplots(1, 2, sharey=True)
@@ -261,7 +261,8 @@ def feedback(runs: Runs, target: Path) -> Figure:
                 pdf = smooth.law(key, whole).pdf(u, "log_y")[0]
                 axes.plot(u, pdf, color=colour, linestyle=dashes, label=words)
             axes.set_title(f"{name}, $q$ = {smooth.LENGTH:g}")
-            axes.set_xlabel(rf"$\log\,n(1-\rho)$ at $t$ = {smooth.TIME:g}")
+            power = {1.0: "n", 0.5: "n^2"}[smooth.limit(key).beta]
+            axes.set_xlabel(rf"$\log\,{power}(1-\rho)$ at $t$ = {smooth.TIME:g}")
             axes.set_xlim(-9, 1.5)
         grid[0].set_ylabel("probability density")
         grid[0].legend(title=f"grey: networks, $n$ = {smooth.WIDTH}", loc="upper left")
@@ -274,7 +275,7 @@ def explosions(runs: Runs, target: Path) -> Figure:
     with style():
         figure = page((8.4, 3.3))
         left, right = figure.subplots(1, 2)
-        times = np.linspace(0, 1.5, 31)
+        times = np.linspace(0, 1.5, 21)
         for k, case in enumerate(explosion.CURVES):
             law = case.explosion(1.0, times)
             left.plot(times, law, color=COLOURS[k], label=f"$b = {case.b:g}$", zorder=3 - k)

@@ -53,7 +53,7 @@ def shaped_networks(runs: Runs) -> list[Claim]:
 @cache
 def law() -> DensityLaw:
     """Of the correlation at ``TIMES``, slopes ``1`` and ``1 - 1/sqrt n``."""
-    return density(SHAPED, SHAPED.start(rho=RHO0), TIMES)
+    return density(SHAPED, SHAPED.start(rho=RHO0), TIMES, tolerance=1e-5)
 
 
 def networks(runs: Runs) -> Networks:

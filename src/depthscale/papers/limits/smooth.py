@@ -1,4 +1,4 @@
-"""Claims on unshaped smooth networks: the feedback of lengths, and detuning."""
+"""Claims on other unshaped networks: the feedback of lengths, and detuning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from depthscale.theory.diffusion import StochasticLimit, stochastic_limit
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
 
-WHERE = "the same equation for smooth activations, beta = 1"
+WHERE = "the same equation for other activations"
 NAMES = {"tanh": "tanh", "hardtanh": "hard tanh"}
 LENGTH = 0.5
 WIDTH = 256
@@ -33,7 +33,7 @@ DETUNED_WIDTH = 128
 THETAS = (-2.0, 2.0)
 
 
-def smooth_networks(runs: Runs) -> list[Claim]:
+def other_networks(runs: Runs) -> list[Claim]:
     """Two activations, each with and without the feedback, and tanh off critical."""
     claims = []
     for activation in NAMES:
@@ -58,11 +58,11 @@ def law(activation: str, feedback: bool = True) -> DensityLaw:
 
 
 def log_y(runs: Runs, activation: str) -> Array:
-    """``log n (1 - rho)`` of networks at t = 0.5."""
-    layer = critical(activation, LENGTH)
-    depth = round(TIME * WIDTH)
-    found = runs.pairs(layer, WIDTH, (depth,), Y0 / WIDTH, NETS, LENGTH)
-    return np.asarray(np.log(WIDTH * found.eps[0]))
+    """``log n^(1/beta) (1 - rho)`` of networks at t = 0.5."""
+    own = limit(activation)
+    scale = own.at_width(WIDTH).scale
+    found = runs.pairs(own.layer, WIDTH, (round(TIME * WIDTH),), Y0 / scale, NETS, LENGTH)
+    return np.asarray(np.log(scale * found.eps[0]))
 
 
 def _feedback(runs: Runs, activation: str) -> list[Claim]:
@@ -70,8 +70,8 @@ def _feedback(runs: Runs, activation: str) -> list[Claim]:
     name = NAMES[activation]
     direct = own.variance_parts["slopes"]
     setting = (
-        f"{name} at q = {LENGTH}, y_0 = {Y0}, n = {WIDTH}, t = {TIME}; A = {own.curvature:.5f},"
-        f" s^2 = {own.variance:.4f}, lam = {own.lam:.4f}"
+        f"{name} at q = {LENGTH}, y_0 = {Y0}, n = {WIDTH}, t = {TIME}; beta = {own.beta:g}, A ="
+        f" {own.curvature:.5f}, s^2 = {own.variance:.4f}, lam = {own.lam:.4f}"
     )
     theory, other = law(activation), law(activation, feedback=False)
     return [

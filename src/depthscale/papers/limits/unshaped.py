@@ -62,7 +62,7 @@ def unshaped_networks(runs: Runs) -> list[Claim]:
 @cache
 def law(drift: bool = True) -> DensityLaw:
     """At t = 0.5 from ``X0``."""
-    return density(Unshaped(equation(drift)), -2 * math.log(X0), [TIME])
+    return density(Unshaped(equation(drift)), -2 * math.log(X0), [TIME], tolerance=1e-5)
 
 
 @cache
