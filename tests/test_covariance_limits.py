@@ -298,3 +298,8 @@ def test_inputs_are_called_by_number():
     for pair in ((0, 0), (0, 2), (-1, 0), (0.5, 1), ("a", 1)):
         with pytest.raises(InputError, match="input"):
             law.correlation(*pair)
+
+
+def test_a_name_is_no_limit():
+    with pytest.raises(InputError, match="expected a ShapedReLU"):
+        sample_covariance("relu", [[1.0]], [0.5], 10, 0)

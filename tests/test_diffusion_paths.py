@@ -24,7 +24,7 @@ from depthscale.finite.diffusion.paths import BLOCK, STRETCH, plan, sample, sche
 from depthscale.finite.diffusion.programs import ExactMoves, Room, Splitting
 from depthscale.finite.diffusion.shaped import ShapedReLU
 from depthscale.finite.diffusion.smooth import ShapedSmooth
-from depthscale.finite.diffusion.solve import law
+from depthscale.finite.diffusion.solve import limit_law
 from depthscale.finite.diffusion.transition import SCORES, WEIGHTS, moves, quantiles
 from depthscale.finite.diffusion.unshaped import Unshaped
 from depthscale.finite.ensemble import Ensemble, Pair
@@ -258,7 +258,7 @@ def test_paths_explode_as_often_as_the_closed_law_says() -> None:
     """Default steps; a binomial share, 4 standard errors (6e-5 a time)."""
     equation = ShapedSmooth(0.0, 1.0, 1.0)
     times = [0.5, 1.0, 2.0]
-    drawn = law(equation, 0.0, times, engine="paths", paths=60_000)
+    drawn = limit_law(equation, 0.0, times, engine="paths", paths=60_000)
     share, error = drawn.escaped
     expected = equation.explosion(1.0, times)
     assert np.all(np.abs(share - expected) < 4 * error)
@@ -283,8 +283,8 @@ def test_bernoulli_dropout_of_networks_is_a_jump_process_and_no_drift() -> None:
     u = np.log(width * nets.values("eps")[:, 0, -1])
     equation, start = Unshaped(limit.equation, limit.scale), math.log(y0)
     assert limit.drops is not None
-    jumped = law(equation, start, 0.5, jumps=Jumps.of(limit.drops), paths=100_000)
-    drifted = law(equation, start, 0.5)
+    jumped = limit_law(equation, start, 0.5, jumps=Jumps.of(limit.drops), paths=100_000)
+    drifted = limit_law(equation, start, 0.5)
     assert "jumps" in jumped.solver
     assert jumped.distance(u, 0, "log_y") < FAR * math.sqrt(1 / 4000 + 1 / 100_000)
     assert drifted.distance(u, 0, "log_y") > 0.3
@@ -337,9 +337,11 @@ def test_the_first_paths_of_many_are_those_of_few_on_any_threads(
 
 
 def test_one_entry_chooses_and_says_why() -> None:
-    assert isinstance(law(SHAPED, START, 0.1), DensityLaw)
-    assert "without jumps" in law(SHAPED, START, 0.1).solver
-    drawn = law(SHAPED, START, 0.1, engine="paths", paths=100, seed=2)
+    assert isinstance(limit_law(SHAPED, START, 0.1), DensityLaw)
+    assert "without jumps" in limit_law(SHAPED, START, 0.1).solver
+    bare, wrapped = limit_law(RELU, math.inf, 0.1), limit_law(Unshaped(RELU), math.inf, 0.1)
+    assert bare.mean("log_q").value == wrapped.mean("log_q").value
+    drawn = limit_law(SHAPED, START, 0.1, engine="paths", paths=100, seed=2)
     assert isinstance(drawn, SampleLaw)
     np.testing.assert_array_equal(drawn.u, sample(SHAPED, START, 0.1, paths=100, seed=2).u)
     assert drawn.readings.keys() == SHAPED.readings.keys()
@@ -360,16 +362,16 @@ NONE = Jumps(1.0, lambda stream, count: stream.random(count))
         (lambda: sample(SHAPED, START, 1.0, steps=0), "steps is 0"),
         (lambda: sample(SHAPED, START, 1.0, steps=2.5), "steps is 2.5"),  # type: ignore[arg-type]
         (lambda: sample(SHAPED, math.nan, 1.0), "start"),
-        (lambda: sample(SHAPED, math.inf, 1.0), "no entrance of ShapedReLU"),
+        (lambda: sample(SHAPED, math.inf, 1.0), "-inf where that is an entrance"),
         (lambda: sample(ShapedReLU(1.0, 1.0), -math.inf, 1.0), "no entrance at infinity"),
         (lambda: sample(ShapedSmooth(0.0, 1.0, 1.0), 40.0, 1.0), "explodes at once"),
         (lambda: plan(SHAPED, START, 1.0, tolerance=0.0), "tolerance"),
         (lambda: sample_unshaped(replace(RELU, curvature=0.0), math.inf, 1.0), "curvature"),
         (lambda: sample_unshaped(RELU, -math.inf, 1.0), "-inf"),
         (lambda: Jumps(-1.0, NONE.draw), "rate is -1"),
-        (lambda: law(SHAPED, START, 1.0, engine="guess"), "density, paths"),
-        (lambda: law(SHAPED, START, 1.0, jumps=NONE), "only unshaped"),
-        (lambda: law(Unshaped(FIELD), 0.0, 1.0, jumps=NONE, engine="density"), "no jumps"),
+        (lambda: limit_law(SHAPED, START, 1.0, engine="guess"), "density, paths"),
+        (lambda: limit_law(SHAPED, START, 1.0, jumps=NONE), "only unshaped"),
+        (lambda: limit_law(Unshaped(FIELD), 0.0, 1.0, jumps=NONE, engine="density"), "no jumps"),
     ],
 )
 def test_bad_input_is_refused_with_what_was_given(call: Callable[[], Any], message: str) -> None:

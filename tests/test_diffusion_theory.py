@@ -583,3 +583,14 @@ def test_a_logarithm_in_the_map_is_refused():
 def test_widths_are_whole_numbers(n):
     with pytest.raises(InputError, match="n is"):
         stochastic_limit(MeanField("relu", 1.0)).at_width(n)
+
+
+def test_a_very_narrow_layer_is_told_to_scatter():
+    limit = stochastic_limit(MeanField("relu", 2**0.5))
+    assert any("one layer of 2 units scatters" in note for note in limit.at_width(2).notes)
+    assert not any("one layer" in note for note in limit.at_width(64).notes)
+
+
+def test_a_name_is_no_layer():
+    with pytest.raises(InputError, match="expected a MeanField"):
+        stochastic_limit("relu")

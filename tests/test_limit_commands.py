@@ -343,7 +343,7 @@ BAD = [
     ("limit shaped-smooth --time 1", "give --activation"),
     ("limit shaped-smooth --second 1 --time 1", "--second and --third go together"),
     ("limit shaped-smooth --activation relu --time 1", "has a break at 0"),
-    ("limit shaped-smooth --activation tanh --a 0 --time 1", "a finite number above 0"),
+    ("limit shaped-smooth --activation tanh --a 0 --time 1", "from 1e-6 to 1e6"),
     ("limit residual --rho0 0 --variance 0 --time 1", "variance is 0"),
     ("limit unshaped --activation relu --sigma-b .1 --time 1", "depthscale simulate samples"),
     ("limit unshaped --activation tanh --time 1", "depthscale simulate samples"),

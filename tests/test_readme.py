@@ -101,6 +101,38 @@ def test_speeds_are_those_that_were_measured():
     assert f"Forwards, {forward['of_own_bound']:.0%}".replace("%", " %") in text
 
 
+def test_speeds_of_the_limits_are_those_that_were_measured():
+    results = ROOT / "benchmarks" / "results"
+    rows = json.loads((results / "limits.json").read_text())["rows"]
+    text = " ".join(TEXT.split())
+
+    def ratios(times, error):
+        found = {
+            row["peer"]: row
+            for row in rows
+            if (row.get("times"), row.get("weak_error")) == (times, error)
+        }
+        return (f"{found[peer]['ratio']:.0f}" for peer in ("torchsde", "diffrax")), found
+
+    (torchsde, diffrax), found = ratios(1, 1e-4)
+    assert f"takes {found['diffrax']['ours_ns']:.1f} ns at a weak error of 1e-4" in text
+    assert f"{torchsde} times less than with torchsde and {diffrax} times less than" in text
+    (torchsde, diffrax), _ = ratios(1, 1e-3)
+    assert f"at an error of 1e-3, {torchsde} and {diffrax} times" in text
+    (torchsde, diffrax), _ = ratios(8, 1e-4)
+    assert f"an error of 1e-4, {torchsde} and {diffrax} times" in text
+    density = next(row for row in rows if row["what"] == "density")
+    networks = next(row for row in rows if row["what"] == "networks")
+    assert f"takes {density['seconds']:.2f} s and errs by {density['quantile_error']:.0e}" in (
+        text.replace("4e-8", "4e-08")
+    )
+    assert f"exact networks need {networks['seconds_for_1e-3']:,.0f} s" in text
+    shaping = json.loads((results / "shaping.json").read_text())
+    low, high = shaping["ratios_dks_over_us"]
+    assert f"to {shaping['least_agreeing_digits']:.1f} digits or more" in text
+    assert f"take {low:.0f} to {high:.0f} times less" in text
+
+
 NAMES = "theory|critical|phase|universality|law|simulate|limit|band|shape|schedule"
 COMMANDS = rf"\| `depthscale ((?:{NAMES}) [^`]*)` \|"
 

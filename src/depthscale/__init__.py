@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from depthscale.finite.diffusion.residual import ResidualReLU
     from depthscale.finite.diffusion.shaped import ShapedReLU
     from depthscale.finite.diffusion.smooth import ShapedSmooth
+    from depthscale.finite.diffusion.solve import limit_law
     from depthscale.finite.diffusion.unshaped import Unshaped
     from depthscale.finite.ensemble import Ensemble, Pair
     from depthscale.finite.pairs import PairEnsemble, sample_pairs
@@ -122,6 +123,7 @@ __all__ = [
     "hermite_tail",
     "insert_sites",
     "lightning_callback",
+    "limit_law",
     "linear_moments",
     "log_normal_rate",
     "max_drop",
@@ -152,6 +154,7 @@ _ROOMS = {
     "finite.diffusion.residual": ("ResidualReLU",),
     "finite.diffusion.shaped": ("ShapedReLU",),
     "finite.diffusion.smooth": ("ShapedSmooth",),
+    "finite.diffusion.solve": ("limit_law",),
     "finite.diffusion.unshaped": ("Unshaped",),
     "practice.shaping.apply": (
         "AppliedShape",

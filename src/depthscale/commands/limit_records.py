@@ -108,10 +108,10 @@ def solved(question: Question, options: argparse.Namespace, times: Sequence[floa
 
 def _of_equation(question: Question, options: argparse.Namespace, times: Sequence[float]) -> Law:
     from depthscale.finite.diffusion.alignment_paths import Jumps
-    from depthscale.finite.diffusion.solve import law
+    from depthscale.finite.diffusion.solve import limit_law
 
     assert question.equation is not None  # one of the three
-    return law(
+    return limit_law(
         question.equation,
         question.u0,
         times,

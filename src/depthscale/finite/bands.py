@@ -333,7 +333,7 @@ def _law(case: _Case, engine: str, measured: bool, networks: int, seed: int) -> 
         return _Found(chain_paths(route, paths=networks, seed=seed, measured=measured))
     law = chain_density(route, measured=measured)
     lower = chain_density(replace(route, order=1), measured=measured, nodes=1.6)
-    z = np.linspace(0.0, 6.0, 13)
+    z = np.linspace(max(min(route.z0, 0.0), -6.0), 6.0, 25)
     ratio = float(route.phi.step(z).ratio(min(case.widths)).max())
     return _Found(law, lower, ratio)
 

@@ -56,6 +56,9 @@ __all__ = [
 _SHARE = 0.05
 """What counts as small in the notes: a share of ``s^2``, of the width or of the misalignment."""
 
+_LOUD = 0.2
+"""The variance of log eps that one layer may add before a note tells of it."""
+
 
 @dataclass(frozen=True)
 class Drops:
@@ -213,6 +216,11 @@ def stochastic_limit(layer: MeanField) -> StochasticLimit:
     >>> round(relu.curvature, 6), relu.beta, round(relu.variance, 12), round(relu.lam, 12)
     (0.300105, 0.5, 8.0, -2.0)
     """
+    if not isinstance(layer, MeanField):
+        raise InputError(
+            f"stochastic_limit got {type(layer).__name__} {layer!r}; expected a MeanField, such as"
+            " MeanField('relu', sigma_w=2**0.5)"
+        )
     found = constants(layer)
     return StochasticLimit(
         layer=layer,
@@ -300,6 +308,11 @@ def _notes(
     limit: StochasticLimit, n: int, equation: AlignmentEquation, drops: Drops | None
 ) -> Iterator[str]:
     """Where the equation of this layer is weak at width ``n``, or more than is needed."""
+    if limit.variance > _LOUD * n:
+        yield (
+            f"one layer of {n} units scatters log eps by {math.sqrt(limit.variance / n):.2g}: the"
+            " equation takes that as small"
+        )
     shift = abs(equation.detuning) / n
     if shift > _SHARE:
         yield f"detuning t = {equation.detuning / n:.3g}: the equation is off by about that share"

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from depthscale.answers import InputError
 from depthscale.finite.chain.plan import Hop, Route, Scatter
 from depthscale.finite.diffusion.equation import CORRELATION
-from depthscale.finite.diffusion.law import DensityLaw, Grid
+from depthscale.finite.diffusion.grid import Grid
+from depthscale.finite.diffusion.law import DensityLaw
 from depthscale.theory.gaussian import Array
 from depthscale.theory.piecewise import PiecewiseLinear, Step
 from depthscale.theory.records import as_number, whole

@@ -220,6 +220,11 @@ def sample_covariance(
     >>> law.covariances.shape, law.correlation(0, 1).mean().value.round(1)
     ((2, 2000, 3, 3), array([0.3, 0.3]))
     """
+    if not isinstance(limit, CovarianceLimit):
+        raise InputError(
+            f"limit is {limit!r}; expected a ShapedReLU or a ShapedSmooth, such as"
+            " ShapedReLU(0, -1)"
+        )
     start, t = checked_matrix(v0), checked_times(times)
     count, seed = whole("paths", paths, 1), whole("seed", seed, 0)
     if steps is None:

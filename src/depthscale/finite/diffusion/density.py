@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike
 from depthscale.answers import InputError
 from depthscale.finite.diffusion.equation import Equation
 from depthscale.finite.diffusion.frame import Frame, Start
-from depthscale.finite.diffusion.law import DensityLaw, Grid
+from depthscale.finite.diffusion.grid import Grid
+from depthscale.finite.diffusion.law import DensityLaw
 from depthscale.finite.diffusion.moving import March, Snapshot, explore, refine
 from depthscale.theory.gaussian import Array
 from depthscale.theory.records import as_number, as_numbers

@@ -32,7 +32,7 @@ import numpy as np
 from depthscale.answers import InputError
 from depthscale.finite.diffusion.equation import Equation
 from depthscale.finite.diffusion.frame import Ends, Frame, Start
-from depthscale.finite.diffusion.law import Grid
+from depthscale.finite.diffusion.grid import Grid
 from depthscale.theory.gaussian import Array
 
 _GAMMA = 0.25

@@ -13,13 +13,14 @@ from depthscale.finite.diffusion.equation import Equation
 from depthscale.finite.diffusion.law import DensityLaw, Law, SampleLaw
 from depthscale.finite.diffusion.paths import sample
 from depthscale.finite.diffusion.unshaped import Unshaped
+from depthscale.theory.alignment_equation import AlignmentEquation
 
 ENGINES = ("density", "paths")
 """The solvers; None chooses."""
 
 
-def law(
-    equation: Equation,
+def limit_law(
+    equation: Equation | AlignmentEquation,
     start: float,
     times: ArrayLike,
     *,
@@ -36,9 +37,10 @@ def law(
     Parameters
     ----------
     equation:
-        A stochastic limit.
+        A stochastic limit; an ``AlignmentEquation`` is taken as ``Unshaped``.
     start:
-        ``u`` at time 0; ``inf`` where the equation has an entrance there (unshaped networks).
+        ``u`` at time 0, or the infinity at which the equation has an entrance: ``inf`` for unshaped
+        networks, where ``u = log y``.
     times:
         Shape (T,), increasing, positive.
     jumps:
@@ -58,10 +60,12 @@ def law(
     --------
     >>> import numpy as np
     >>> from depthscale.finite.diffusion.shaped import ShapedReLU
-    >>> found = law(ShapedReLU(0.0, -1.0), np.arctanh(0.3), 0.5)
+    >>> found = limit_law(ShapedReLU(0.0, -1.0), np.arctanh(0.3), 0.5)
     >>> print(found.mean("rho").value.round(4), found.sd("rho").value.round(4))
     [0.3084] [0.5003]
     """
+    if isinstance(equation, AlignmentEquation):
+        equation = Unshaped(equation)
     if engine is not None and engine not in ENGINES:
         raise InputError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}, or None")
     if jumps is not None:
