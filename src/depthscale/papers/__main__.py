@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "paper",
         choices=STUDIES,
-        help="dropout is 2605.21648 (30 s), gradients is 1912.09132 and limits is 2310.12079 (6 min"
-        " each on two processors)",
+        help="dropout is 2605.21648 (30 s), gradients is 1912.09132 and limits is 2310.12079 (6 to"
+        " 8 min each on two processors)",
     )
     parser.add_argument("--out", type=Path, help="folder for claims and figures; default: none")
     parser.add_argument(

@@ -191,8 +191,8 @@ def drift(runs: Runs, target: Path) -> Figure:
                 label=f"$n$ = {width}",
             )
         mean.set_xlabel(DEPTH_IN_WIDTHS)
-        mean.set_title(rf"from $1/\sqrt{{y}}$ = {unshaped.X0:g}; marks: networks")
-        mean.set_ylabel(r"mean of $1/\sqrt{y}$")
+        mean.set_title(f"from $y^{{-1/2}}$ = {unshaped.X0:g}; marks: networks")
+        mean.set_ylabel("mean of $y^{-1/2}$")
         mean.legend()
         log = np.linspace(-5, 6, 300)
         shift = 2 * math.log(unshaped.TIME)
@@ -275,7 +275,7 @@ def explosions(runs: Runs, target: Path) -> Figure:
     with style():
         figure = page((8.4, 3.3))
         left, right = figure.subplots(1, 2)
-        times = np.linspace(0, 1.5, 21)
+        times = np.linspace(0, 1.5, 41)
         for k, case in enumerate(explosion.CURVES):
             law = case.explosion(1.0, times)
             left.plot(times, law, color=COLOURS[k], label=f"$b = {case.b:g}$", zorder=3 - k)
@@ -294,10 +294,9 @@ def explosions(runs: Runs, target: Path) -> Figure:
                 left.plot([1.3, 1.5], [ever, ever], ":", color=COLOURS[k])
                 left.annotate(
                     "ever",
-                    (1.5, ever),
-                    xytext=(-2, 3),
+                    (1.3, ever),
+                    xytext=(0, 3),
                     textcoords="offset points",
-                    ha="right",
                     fontsize=8,
                     color=COLOURS[k],
                 )
@@ -345,6 +344,7 @@ def noises(runs: Runs, target: Path) -> Figure:
             axes.set_xlabel(r"$\log\,n(1-\rho)$")
             axes.legend(loc="upper left")
             axes.set_xlim(-4.5, 3.5)
+            axes.set_ylim(0, 0.46)
         grid[0].set_ylabel("probability density")
         return finish(figure, target)
 
