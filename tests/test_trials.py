@@ -104,7 +104,7 @@ class TestArms:
         arms = merged([*all_arms(6, 0.1), *optima_of_relu(6, 0.1)])
         by_name = {name: arm for arm in arms for name in arm.names}
         assert by_name["timm"] is by_name["linear-late"]
-        # what theory finds best here: the brief's enumeration of L = 6
+        # what theory finds best here: an enumeration of all schedules of L = 6
         assert by_name["best for noise"] is by_name["step"]
         assert by_name["best for signal"] is by_name["step-late"]
         assert by_name["best for gradient"] is by_name["uniform"]

@@ -203,7 +203,7 @@ def test_chaos_is_seen_although_the_length_is_steady():
     assert codes(verdict)[:2] == ["chaotic", "gradient_exploding"]
     assert not verdict.healthy
     chaotic, exploding = verdict.findings[:2]
-    assert float(theory.slope[30]) == pytest.approx(1.31, abs=0.005)  # chi_1 of the brief
+    assert float(theory.slope[30]) == pytest.approx(1.31, abs=0.005)  # chi_1
     assert chaotic.evidence["chi"] == pytest.approx(1.31, abs=0.005)
     assert "chaotic" in verdict.sentence
     assert "steady" in verdict.sentence
