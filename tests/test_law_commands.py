@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthscale import cli
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.meanfield import MeanField
 from depthscale.theory.universal.alignment import Alignment
@@ -27,34 +26,6 @@ NETWORKS = [
     "erf --sigma-b 0.2 --drop 0.05 --detuning -0.1",
     "tanh --sigma-b 0.3 --drop 0.05 --masks overlap(0.5)",
 ]
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run the command in an empty folder; return code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def command(line: str) -> tuple[int, str, str]:
-        code = cli.main(line.split())
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return command
-
-
-@pytest.fixture
-def answer(run):
-    """Run the command with --json; return the exit code and the object."""
-
-    def command(line: str) -> tuple[int, dict]:
-        def refuse(constant: str):
-            raise AssertionError(f"{constant} is not JSON")
-
-        code, out, _ = run(f"{line} --json")
-        return code, json.loads(out, parse_constant=refuse)
-
-    return command
 
 
 def network(found: dict, name: str) -> MeanField:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,34 +22,6 @@ from depthscale.theory.meanfield import MeanField
 RELU = "limit shaped-relu --c-plus 0 --c-minus -1 --rho0 .3"
 RESIDUAL = "limit residual --rho0 .3 --width 64 --paths 1000"
 TANH = "limit unshaped --activation tanh --sigma-b .3"
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run the command in an empty folder; return code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def command(line: str) -> tuple[int, str, str]:
-        code = cli.main(line.split())
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return command
-
-
-@pytest.fixture
-def answer(run):
-    """Run the command with --json; return the exit code and the object."""
-
-    def command(line: str) -> tuple[int, dict]:
-        def refuse(constant: str):
-            raise AssertionError(f"{constant} is not JSON")
-
-        code, out, _ = run(f"{line} --json")
-        return code, json.loads(out, parse_constant=refuse)
-
-    return command
 
 
 def assert_close(one: dict, other: dict, sigmas: float = 4.5) -> None:

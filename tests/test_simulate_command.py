@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from depthscale import cli
 from depthscale.finite.ensemble import Ensemble, Pair
 from depthscale.finite.sampled import Sampled
 from depthscale.report.simulation_summaries import headline
@@ -32,20 +31,6 @@ SMALL = f"{TANH} --drop 0.1 --width 48 --depth 5 --nets 60"
 OBSERVED = ("q", "eps", "grad_aa", "grad_ab", "grad_ab_abs")
 # A statistic of so many errors is off by chance in one of 2e6 normal comparisons.
 ERRORS = 5
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run the command in an empty folder; return code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def command(line: str) -> tuple[int, str, str]:
-        code = cli.main(line.split())
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return command
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 from torch import nn
@@ -19,12 +18,13 @@ from depthscale.practice.dropping.adapters import clean_modules
 from depthscale.practice.dropping.inserted import PREFIX
 from depthscale.practice.dropping.names import other_names, site_named
 from depthscale.practice.dropping.sites import DropoutSite, key_of, known_sites
+from depthscale.practice.reversible import Reversible
 from depthscale.practice.schedule import Schedule
 
 _SCHEDULED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
-class AppliedSchedule:
+class AppliedSchedule(Reversible):
     """Rates in force on a model, until ``remove()`` or the end of a ``with`` block.
 
     ``sites`` and ``rates`` belong together, in order; ``set`` changes the rates. ``remove()`` may
@@ -113,17 +113,6 @@ class AppliedSchedule:
         for module in self._held:
             _SCHEDULED.discard(module)
         self._held = []
-
-    def __enter__(self) -> AppliedSchedule:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.remove()
 
 
 def apply_schedule(

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -39,6 +38,7 @@ from depthscale.practice.probe.feed import map_tensors
 from depthscale.practice.probe.operations import operation_kind, operation_name
 from depthscale.practice.probe.state import preserved
 from depthscale.practice.probe.trace import unwrap
+from depthscale.practice.reversible import Reversible
 
 After = str | type[nn.Module] | Iterable[str | type[nn.Module]]
 
@@ -47,7 +47,7 @@ _GATES = frozenset({"sigmoid", "hardsigmoid"})
 _CARRIES = frozenset({"identity", "shape", "pool"})
 
 
-class InsertedSites:
+class InsertedSites(Reversible):
     """Dropout that ``insert_sites`` put into a model, until ``remove()`` or the end of a block.
 
     ``sites`` are its sites, in order of execution; ``left_out`` says for each activation that got
@@ -89,17 +89,6 @@ class InsertedSites:
             remember(self._model, self._known)
         while self._undo:
             self._undo.pop()()
-
-    def __enter__(self) -> InsertedSites:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.remove()
 
 
 def insert_sites(

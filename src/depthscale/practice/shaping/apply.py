@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import sys
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +19,7 @@ from depthscale.practice.dropping.watch import run_once
 from depthscale.practice.probe.feed import map_tensors
 from depthscale.practice.probe.operations import argument, operation_kind, operation_name
 from depthscale.practice.probe.state import preserved
+from depthscale.practice.reversible import Reversible
 from depthscale.practice.shaping.families import slopes_of
 from depthscale.practice.shaping.modules import LeakySlope, Transformed
 
@@ -31,7 +31,7 @@ Of = Iterable[str | type[nn.Module]] | str | type[nn.Module] | None
 _FAST_PATH = "activation_relu_or_gelu"  # of a TransformerEncoderLayer, which then skips its modules
 
 
-class AppliedShape:
+class AppliedShape(Reversible):
     """A shaped activation in force on a model, until ``remove()`` or the end of a ``with`` block.
 
     ``replaced`` names the activations that it stands for: paths of modules, and ``"path.relu()"``
@@ -50,17 +50,6 @@ class AppliedShape:
         self.removed = True
         while self._undo:
             self._undo.pop()()
-
-    def __enter__(self) -> AppliedShape:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.remove()
 
 
 def apply_shape(
