@@ -12,6 +12,7 @@ from depthscale.finite.diffusion.law import SampleLaw
 from depthscale.finite.explicit import explicit_pairs
 from depthscale.papers import __main__ as papers
 from depthscale.papers import limits
+from depthscale.papers.judging import Measured, measured, near
 from depthscale.papers.limits import (
     common,
     dropout,
@@ -24,7 +25,6 @@ from depthscale.papers.limits import (
     solvers,
     unshaped,
 )
-from depthscale.papers.limits.common import Measured, measured, near
 
 QUICK = limits.Runs(quick=True)
 PAPERS = {common.LIMITS, common.COVARIANCE, common.TAILORED}

@@ -13,15 +13,8 @@ from depthscale.finite.diffusion.density import density
 from depthscale.finite.diffusion.law import DensityLaw, SampleLaw
 from depthscale.finite.diffusion.unshaped import Unshaped
 from depthscale.papers.claims import Claim
-from depthscale.papers.limits.common import (
-    LIMITS,
-    Measured,
-    critical,
-    measured,
-    near,
-    sd_of,
-    verdict_if,
-)
+from depthscale.papers.judging import Measured, measured, near, sd_of, verdict_if
+from depthscale.papers.limits.common import LIMITS, critical
 from depthscale.papers.limits.runs import Runs
 from depthscale.theory.activation import activation as named
 from depthscale.theory.diffusion import (

@@ -11,8 +11,7 @@ from scipy.stats import gamma
 from depthscale.finite.diffusion.covariance import sample_covariance
 from depthscale.finite.diffusion.smooth import Gamma, ShapedSmooth
 from depthscale.papers.claims import Claim
-from depthscale.papers.limits.common import (
-    COVARIANCE,
+from depthscale.papers.judging import (
     Measured,
     listed,
     mean_of,
@@ -21,6 +20,7 @@ from depthscale.papers.limits.common import (
     share_of,
     verdict_if,
 )
+from depthscale.papers.limits.common import COVARIANCE
 from depthscale.papers.limits.runs import Runs
 from depthscale.theory.activation import activation as named
 from depthscale.theory.gaussian import Array, expectation

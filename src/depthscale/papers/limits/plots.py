@@ -12,8 +12,9 @@ import numpy as np
 
 from depthscale.finite.diffusion.density import density
 from depthscale.finite.diffusion.unshaped import Unshaped
+from depthscale.papers.judging import mean_of, share_of
 from depthscale.papers.limits import dropout, explosion, residual, shaped, shaping, smooth, unshaped
-from depthscale.papers.limits.common import RELU, mean_of, share_of
+from depthscale.papers.limits.common import RELU
 from depthscale.papers.limits.runs import Runs
 from depthscale.report.canvas import (
     COLOURS,

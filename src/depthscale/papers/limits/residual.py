@@ -13,7 +13,8 @@ from depthscale.finite.diffusion.law import Estimate
 from depthscale.finite.diffusion.residual import ResidualReLU
 from depthscale.finite.diffusion.shaped import ShapedReLU
 from depthscale.papers.claims import Claim
-from depthscale.papers.limits.common import LIMITS, Measured, listed, measured, sd_of, verdict_if
+from depthscale.papers.judging import Measured, listed, measured, sd_of, verdict_if
+from depthscale.papers.limits.common import LIMITS
 from depthscale.papers.limits.runs import Runs
 from depthscale.papers.limits.shaped import RHO0, SHAPED, SYMMETRIC
 from depthscale.theory.activation import activation as named

@@ -14,17 +14,8 @@ from depthscale.finite.diffusion.density import density
 from depthscale.finite.diffusion.law import DensityLaw
 from depthscale.finite.diffusion.shaped import ShapedReLU
 from depthscale.papers.claims import Claim
-from depthscale.papers.limits.common import (
-    COVARIANCE,
-    RELU,
-    Measured,
-    listed,
-    mean_of,
-    measured,
-    near,
-    sd_of,
-    verdict_if,
-)
+from depthscale.papers.judging import Measured, listed, mean_of, measured, near, sd_of, verdict_if
+from depthscale.papers.limits.common import COVARIANCE, RELU
 from depthscale.papers.limits.runs import Networks, Runs
 from depthscale.theory.gaussian import Array
 

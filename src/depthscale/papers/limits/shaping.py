@@ -13,7 +13,8 @@ from depthscale.finite.chain.plan import Route
 from depthscale.finite.diffusion.law import DensityLaw
 from depthscale.finite.diffusion.shaped import bend
 from depthscale.papers.claims import Claim
-from depthscale.papers.limits.common import TAILORED, Measured, listed, measured, near, share_of
+from depthscale.papers.judging import Measured, listed, measured, near, share_of
+from depthscale.papers.limits.common import TAILORED
 from depthscale.papers.limits.runs import Runs
 from depthscale.practice.shaping.record import Shaped
 from depthscale.practice.shaping.shape import shape

@@ -12,7 +12,8 @@ from depthscale.finite.diffusion.density import density
 from depthscale.finite.diffusion.law import DensityLaw
 from depthscale.finite.diffusion.unshaped import Unshaped
 from depthscale.papers.claims import Claim
-from depthscale.papers.limits.common import LIMITS, critical, mean_of, measured, near, sd_of
+from depthscale.papers.judging import mean_of, measured, near, sd_of
+from depthscale.papers.limits.common import LIMITS, critical
 from depthscale.papers.limits.runs import Runs
 from depthscale.theory.activation import activation as named
 from depthscale.theory.diffusion import StochasticLimit, stochastic_limit

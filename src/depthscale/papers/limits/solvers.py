@@ -19,7 +19,8 @@ from depthscale.finite.diffusion.programs import Room
 from depthscale.finite.diffusion.shaped import LinearPair, ShapedReLU
 from depthscale.finite.diffusion.unshaped import Unshaped
 from depthscale.papers.claims import Claim
-from depthscale.papers.limits.common import COVARIANCE, Measured, listed, measured, near
+from depthscale.papers.judging import Measured, listed, measured, near
+from depthscale.papers.limits.common import COVARIANCE
 from depthscale.papers.limits.runs import Runs
 from depthscale.papers.limits.unshaped import equation
 from depthscale.theory.gaussian import Array

@@ -14,15 +14,8 @@ from depthscale.finite.diffusion.density import density
 from depthscale.finite.diffusion.law import DensityLaw
 from depthscale.finite.diffusion.unshaped import Unshaped
 from depthscale.papers.claims import Claim
-from depthscale.papers.limits.common import (
-    LIMITS,
-    RELU,
-    Measured,
-    listed,
-    mean_of,
-    measured,
-    near,
-)
+from depthscale.papers.judging import Measured, listed, mean_of, measured, near
+from depthscale.papers.limits.common import LIMITS, RELU
 from depthscale.papers.limits.runs import Networks, Runs
 from depthscale.theory.diffusion import AlignmentEquation, stochastic_limit
 from depthscale.theory.gaussian import Array

@@ -1,0 +1,1 @@
+"""Absorbing phase transitions in deep networks, 2307.02284: its claims recomputed."""

@@ -1,0 +1,1 @@
+"""Scaling analysis: arrays in, exponents out; knows nothing of networks."""
