@@ -219,9 +219,8 @@ def _written(node: Node, around: int = 0) -> str:
         raised = f"-{_written(exponent.parts[0], own + 1)}" if exponent.kind == "negative" else ""
         text = f"{_written(node.parts[0], own + 1)}^{raised or _written(exponent, own + 1)}"
     else:
-        strict = own + (node.kind in "-/")
         gap = "/" if node.kind == "/" else f" {node.kind} "
-        text = f"{_written(node.parts[0], own)}{gap}{_written(node.parts[1], strict)}"
+        text = f"{_written(node.parts[0], own)}{gap}{_written(node.parts[1], own + 1)}"
     return f"({text})" if own < around else text
 
 
@@ -421,7 +420,7 @@ class _Factors:
 def _of_product(node: Node, inverted: bool = False) -> Iterator[tuple[Node, bool]]:
     """The factors of a product, and whether they divide."""
     if node.kind == "negative":
-        yield Node("number", value=-1.0), False
+        yield Node("negative", (_ONE,)), False
         yield from _of_product(node.parts[0], inverted)
     elif node.kind in ("*", "/"):
         yield from _of_product(node.parts[0], inverted)
