@@ -130,6 +130,12 @@ def test_a_data_array_with_a_name_is_enough():
         as_points(grid["m"].rename(None), **NAMES)
 
 
+def test_realisations_of_a_grid_need_no_names():
+    grid = realised().set_index(["id", "L", "T"]).to_xarray()
+    numbered = as_points(grid.drop_vars("id"), realisation="id", **NAMES)
+    same(numbered, as_points(grid, realisation="id", **NAMES))
+
+
 def test_unneeded_variables_of_a_grid_do_not_count():
     grid = pd.DataFrame(table()).set_index(["L", "T"]).to_xarray()
     wide = grid.assign(other=("seed", np.arange(5.0)), text=("word", ["a", "b"]))
@@ -329,6 +335,8 @@ def put(name, row, value):
         (put("m", 1, "0.5"), "column m holds '0.5' in row 2"),
         (put("m", 1, True), "column m holds True in row 2"),
         (put("m", 1, 1j), "column m holds"),
+        (put("m", 1, pd.NA), "1 of 12 values of m"),
+        ({**table(), "m": np.arange(12).astype("M8[ns]")}, "dates or durations"),
         (put("m", 1, [1.0]), "column m holds lists"),
         (put("m", 1, 10**400), "column m holds"),
         ({**table(), "L": np.full(12, 8.0)}, "one system size, L = 8: nothing to collapse"),
@@ -350,8 +358,11 @@ def test_bad_data_are_refused(data, message):
 def test_the_closest_name_is_suggested():
     with pytest.raises(InputError, match="did you mean magnetisation"):
         as_points({**table(), "magnetisation": table()["m"]}, y="magnetization", x="T", size="L")
-    with pytest.raises(InputError, match="no name of a column"):
-        as_points(table(), y="m", x=3, size="L")
+    for wrong in (3, None, ["T"]):
+        with pytest.raises(InputError, match="no name of a column"):
+            as_points(table(), y="m", x=wrong, size="L")
+    with pytest.raises(InputError, match="expected a list of names"):
+        as_points(table(), variables="TL", **NAMES)
 
 
 @pytest.mark.parametrize(
@@ -393,6 +404,11 @@ def test_bad_realisations_are_refused():
         as_points(pd.concat([frame, frame[:1]]), realisation="id", **NAMES)
     with pytest.raises(InputError, match="holds no id in rows 1"):
         as_points(frame.assign(id=[None, *frame["id"][1:]]), realisation="id", **NAMES)
+    for missing in (pd.NA, np.nan):
+        with pytest.raises(InputError, match="holds no id in rows 1"):
+            as_points(frame.assign(id=[missing, *frame["id"][1:]]), realisation="id", **NAMES)
+    with pytest.raises(InputError, match="holds lists"):
+        as_points(frame.assign(id=[[1]] * len(frame)), realisation="id", **NAMES)
     equal = frame.assign(m=np.where(frame["T"] > 1, 0.1, frame["m"]))
     with pytest.raises(InputError, match="equal at 2 points, the first T = 2, L = 8"):
         as_points(equal, realisation="id", **NAMES)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from depthscale.answers import InputError, some
-from depthscale.scaling.tables import check_there, columns_of, is_grid, numbers
+from depthscale.scaling.tables import check_there, columns_of, is_grid, is_missing, numbers
 from depthscale.scaling.tables import names_of as names_of
 
 Array = NDArray[np.float64]
@@ -206,9 +206,22 @@ def as_points(
     InputError
         Missing or non-numeric columns, NaN, errors that are not above 0, a covariance that is not
         positive definite, a point with less than two realisations, one system size.
+
+    Examples
+    --------
+    >>> runs = {"seed": [0, 1, 0, 1], "T": [2.0] * 4, "L": [8, 8, 16, 16], "m": [1, 2, 3, 5]}
+    >>> points = as_points(runs, y="m", x="T", size="L", realisation="seed")
+    >>> points.y.tolist(), points.error.tolist(), points.sample_covariance().round(12).tolist()
+    ([1.5, 4.0], [0.5, 1.0], [[0.25, 0.5], [0.5, 1.0]])
     """
     if sum(given is not None for given in (error, covariance, realisation)) > 1:
         raise InputError("expected one of error, covariance and realisation, got several")
+    if isinstance(variables, str):
+        raise InputError(f"variables are {variables!r}; expected a list of names")
+    labels = [] if realisation is None else [realisation]
+    for name in (y, x, size, *variables, *labels):
+        if not isinstance(name, str):
+            raise InputError(f"{name!r} is no name of a column")
     places = list(dict.fromkeys([x, size, *variables]))
     for what, name in (("y", y), ("realisation", realisation), ("error", error)):
         if isinstance(name, str) and name in places:
@@ -216,8 +229,7 @@ def as_points(
                 f"{what} = {name!r} is a variable of the form as well; expected others"
             )
     names = [*places, y, *([error] if isinstance(error, str) else [])]
-    labels = [] if realisation is None else [realisation]
-    table = columns_of(data, [*names, *labels], y)
+    table = columns_of(data, names, y, realisation)
     for name in [*names, *labels]:
         check_there(name, table)
     columns = {name: numbers(name, table[name]) for name in names}
@@ -326,13 +338,16 @@ def _numbered(name: str, ids: Any) -> Rows:
     if array.dtype.kind in "iu":
         return np.unique(array, return_inverse=True)[1].reshape(-1)
     listed = list(ids) if isinstance(ids, list | tuple) else array.tolist()
-    missing = [row for row, value in enumerate(listed) if value is None or value != value]
+    missing = [row for row, value in enumerate(listed) if is_missing(value) or value != value]
     if missing:
         raise InputError(
             f"column {name} holds no id in rows {_rows(np.array(missing))}; expected one in each"
         )
     known: dict[Any, int] = {}
-    return np.array([known.setdefault(value, len(known)) for value in listed], dtype=np.intp)
+    try:
+        return np.array([known.setdefault(value, len(known)) for value in listed], dtype=np.intp)
+    except TypeError:
+        raise InputError(f"column {name} holds lists; expected numbers or words") from None
 
 
 def _placed(columns: Mapping[str, Array]) -> tuple[Array, Rows]:

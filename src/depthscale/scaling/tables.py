@@ -200,10 +200,15 @@ def names_of(data: Any) -> list[str]:
     return list(columns_of(data, ()))
 
 
-def columns_of(data: Any, needed: Collection[Any], y: str = "") -> Mapping[str, Any]:
-    """Columns by name; of a grid those that are needed, one row a cell of ``y``."""
+def columns_of(
+    data: Any, needed: Collection[str], y: str = "", label: str | None = None
+) -> Mapping[str, Any]:
+    """Columns by name; of a grid those that are needed and the label, one row a cell of ``y``.
+
+    A dimension without coordinates can only be the label, for which its numbers do.
+    """
     if is_grid(data):
-        return _flat(_as_dataset(data), needed, y)
+        return _flat(_as_dataset(data), needed, y, label)
     if hasattr(data, "columns") and hasattr(data, "iloc"):
         return _of_frame(data)
     if isinstance(data, Mapping):
@@ -232,7 +237,7 @@ def _as_dataset(data: Any) -> Any:
     return data.to_dataset()
 
 
-def _flat(grid: Any, needed: Collection[Any], y: str) -> Mapping[str, Any]:
+def _flat(grid: Any, needed: Collection[str], y: str, label: str | None) -> Mapping[str, Any]:
     for name in needed:
         check_there(name, names_of(grid))
         if name in grid.dims and name not in grid.coords:
@@ -242,7 +247,9 @@ def _flat(grid: Any, needed: Collection[Any], y: str) -> Mapping[str, Any]:
     if y not in grid.data_vars:
         raise InputError(f"{y} is no variable of the grid; there are {some(grid.data_vars, 12)}")
     cells = grid[y].dims
-    for name in needed:
+    wanted = [*needed, *([label] if label is not None else [])]
+    for name in wanted:
+        check_there(name, names_of(grid))
         further = [dim for dim in grid[name].dims if dim not in cells]
         if further:
             raise InputError(
@@ -250,7 +257,7 @@ def _flat(grid: Any, needed: Collection[Any], y: str) -> Mapping[str, Any]:
             )
     return {
         str(name): grid[name].broadcast_like(grid[y]).transpose(*cells).values.ravel()
-        for name in needed
+        for name in wanted
     }
 
 
@@ -285,17 +292,20 @@ def numbers(name: str, values: Any) -> Array:
         raise InputError(f"column {name} holds lists; expected numbers") from None
     if array.ndim != 1:
         raise InputError(f"column {name} has {array.ndim} dimensions; expected one")
+    if array.dtype.kind in "mM":
+        raise InputError(f"column {name} holds dates or durations; expected numbers")
     listed = isinstance(values, list | tuple)
     if array.dtype.kind in "iuf" and not (listed and any(isinstance(v, bool) for v in values)):
         return array.astype(float)
     result = np.empty(len(array))
     # not the array's values: numpy turns numbers beside text into text
     for row, value in enumerate(values if listed else array.tolist()):
-        result[row] = math.nan if _is_missing(value) else _number(name, row, value)
+        result[row] = math.nan if is_missing(value) else _number(name, row, value)
     return result
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether it stands for nothing, as None and pandas' own marks do."""
     return value is None or type(value).__name__ in ("NAType", "NaTType")  # those of pandas
 
 
