@@ -223,10 +223,10 @@ def as_points(
         if not isinstance(name, str):
             raise InputError(f"{name!r} is no name of a column")
     places = list(dict.fromkeys([x, size, *variables]))
-    for what, name in (("y", y), ("realisation", realisation), ("error", error)):
-        if isinstance(name, str) and name in places:
+    for what, given in (("y", y), ("realisation", realisation), ("error", error)):
+        if isinstance(given, str) and given in places:
             raise InputError(
-                f"{what} = {name!r} is a variable of the form as well; expected others"
+                f"{what} = {given!r} is a variable of the form as well; expected others"
             )
     names = [*places, y, *([error] if isinstance(error, str) else [])]
     table = columns_of(data, names, y, realisation)
