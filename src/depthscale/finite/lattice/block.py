@@ -12,13 +12,14 @@ from torch import Tensor
 from depthscale.finite.columns import Array, Workspace
 from depthscale.finite.draws import Draws
 from depthscale.finite.lattice.grid import Grid
-from depthscale.finite.lattice.layers import Layer
+from depthscale.finite.lattice.layers import make_layer
 from depthscale.finite.lattice.observe import NAMES, observe
+from depthscale.finite.lattice.programs import Program
 from depthscale.finite.lattice.starts import FAINT, Start
 from depthscale.finite.lattice.steps import Steps
 from depthscale.theory.activation import Activation
 
-CHECKED = 4
+CHECKED = 8
 """Layers from one look at the size of the differences to the next."""
 MOST = 120
 """Powers of two that a difference is multiplied by at once: single precision ends at 127."""
@@ -32,19 +33,20 @@ class Network:
 
     Attributes:
         activation: phi.
-        layer: draws and applies weights.
+        sigma_w, sigma_b: standard deviations.
+        sharing: who shares weights, see ``layers``.
         grid, channels: of the lattice.
-        least: smallest pre-activation that matters, see ``Steps``.
         drop: probability dropped.
         independent: whether the two inputs meet masks of their own.
         threshold: of activity.
     """
 
     activation: Activation
-    layer: Layer
+    sigma_w: float
+    sigma_b: float
+    sharing: str | int | float
     grid: Grid
     channels: int
-    least: float
     drop: float
     independent: bool
     threshold: float
@@ -78,48 +80,66 @@ def run_block(
         dtype: of the pre-activations.
     """
     grid, draws = network.grid, Draws(seed, space.device)
+    steps = Steps(network.activation, network.sigma_w, network.sigma_b, space)
+    weights, biases = network.sigma_w * steps.gain * steps.stretch, network.sigma_b * steps.stretch
+    layers = make_layer(network.sharing, grid, network.channels, weights, biases)
     state = space.take("state", dtype, nets, network.channels, 2, grid.sites)
     padded = space.take("padded", dtype, nets, network.channels, 2, *grid.padded)
-    steps = Steps(network.activation, network.least, space)
     shift = start.fill(state, draws, grid, first)
     if network.masked_apart:
         shift = _plain(state, shift)
+    values = _views(state, padded, grid)
+    wrap = grid.wrapping(padded)
+    move = layers.program(padded, state, draws, space)
+    begin = Steps.plain(network.activation, space)
+    rules = {id(rule): rule.program(*values) for rule in (begin, steps)}
     found = np.empty((nets, len(depths), len(NAMES)))
-    done = 0
+    done, stretch = 0, 1.0
     for k, depth in enumerate(depths):
         for layer in range(done, depth):
+            # the rule of later layers may not hold for values of any size
+            rule = steps if layer else begin
             if layer % CHECKED == 0 and not network.masked_apart:
                 shift = _rescaled(state, shift)
-            _activate(network, steps, state, shift, padded, draws)
-            grid.wrap_(padded)
-            network.layer.apply(padded, state, draws, space)
+            _activate(rule, rules[id(rule)], values, shift)
+            if layer == 0:
+                padded /= steps.gain
+            if network.drop > 0:
+                _mask(network, *values[2:], draws)
+            for call in (*wrap, *move):
+                call()
+            stretch = steps.stretch
         done = depth
-        found[:, k] = observe(state, shift, grid, network.threshold)
+        found[:, k] = observe(state, shift, stretch, grid, network.threshold)
     return found
 
 
+def _views(state: Tensor, padded: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``h, d, a, e``, each ``[net, channel, *shape]``."""
+    h, d = state.view(*state.shape[:3], *grid.shape).unbind(2)
+    a, e = grid.inner(padded).unbind(2)
+    return h, d, a, e
+
+
 def _activate(
-    network: Network, steps: Steps, state: Tensor, shift: Array, padded: Tensor, draws: Draws
+    steps: Steps, program: Program, values: tuple[Tensor, Tensor, Tensor, Tensor], shift: Array
 ) -> None:
-    """Write phi of both inputs, and masks on them, into the lattice with its rim."""
-    shape = (*state.shape[:3], *network.grid.shape)
-    h, d = state.view(shape).unbind(2)
-    a, e = network.grid.inner(padded).unbind(2)
+    """Write the activations of both inputs."""
     faint = np.flatnonzero(shift)
     if len(faint) == len(shift):
-        steps.linear(h, d, a, e)
-    else:
-        steps.both(h, d, a, e)
-        if len(faint):
-            chosen = torch.from_numpy(faint).to(state.device)
-            low, high = torch.empty_like(h[chosen]), torch.empty_like(h[chosen])
-            steps.linear(h[chosen], d[chosen], low, high)
-            e[chosen] = high
-    if network.drop > 0:
-        _mask(network, a, e, shift, draws)
+        steps.linear(*values)
+        return
+    for call in program:
+        call()
+    if len(faint):
+        h, d, _, e = values
+        chosen = torch.from_numpy(faint).to(h.device)
+        low, high = torch.empty_like(h[chosen]), torch.empty_like(h[chosen])
+        steps.linear(h[chosen], d[chosen], low, high)
+        e[chosen] = high
 
 
-def _mask(network: Network, a: Tensor, e: Tensor, shift: Array, draws: Draws) -> None:
+def _mask(network: Network, a: Tensor, e: Tensor, draws: Draws) -> None:
     """Dropout: ``a`` becomes ``D_1 a`` and ``e`` becomes ``D_2 (a + e) - D_1 a``."""
     kept = 1 - network.drop
     first = (draws.uniforms(*a.shape) < kept).to(a.dtype).div_(kept)
@@ -134,7 +154,7 @@ def _mask(network: Network, a: Tensor, e: Tensor, shift: Array, draws: Draws) ->
 def _rescaled(state: Tensor, shift: Array) -> Array:
     """Carry differences that have become faint times a power of two, others as they are."""
     d = state[:, :, 1]
-    largest = d.abs().amax((1, 2)).double().cpu().numpy()
+    largest = torch.maximum(d.amax((1, 2)), -d.amin((1, 2))).double().cpu().numpy()
     plain = np.ldexp(largest, -shift)
     target = np.where((shift > 0) & (plain > PLAIN), 0, shift)
     faint = (largest > 0) & np.where(shift > 0, largest < FAINT, plain < FAINT)

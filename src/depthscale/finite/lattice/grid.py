@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from depthscale.finite.columns import Array
+from depthscale.finite.lattice.programs import Program, copying
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,16 @@ class Grid:
         """The positions themselves within ``[..., *padded]``."""
         return padded[(..., *(slice(self._left, self._left + length) for length in self.shape))]
 
-    def wrap_(self, padded: Tensor) -> None:
-        """Fill what lies beyond the ends of ``[..., *padded]`` from the other end."""
+    def wrapping(self, padded: Tensor) -> Program:
+        """What fills the sites beyond the ends of ``[..., *padded]`` from the other end."""
         left, right = self._left, self.kernel - 1 - self._left
+        calls: Program = []
         for axis, length in zip(range(-len(self.shape), 0), self.shape, strict=True):
-            if left:
-                padded.narrow(axis, 0, left).copy_(padded.narrow(axis, length, left))
-            if right:
-                ends = padded.narrow(axis, left + length, right)
-                ends.copy_(padded.narrow(axis, left, right))
+            for place, source, count in ((0, length, left), (left + length, left, right)):
+                if count:
+                    ends, inside = (padded.narrow(axis, k, count) for k in (place, source))
+                    calls.append(copying(inside, ends))
+        return calls
 
     def patches(self, padded: Tensor, block: tuple[int, ...]) -> Tensor:
         """What the kernel sees, as a view of ``[net, channel, 2, *padded]``.

@@ -14,16 +14,16 @@ from numpy.typing import ArrayLike
 from depthscale.answers import InputError, Undefined
 from depthscale.finite.lattice.block import Network
 from depthscale.finite.lattice.grid import Grid
-from depthscale.finite.lattice.layers import Grouped, Layer, Local, Mixed
 from depthscale.finite.lattice.result import LatticeRun
 from depthscale.finite.lattice.run import Job, run
 from depthscale.finite.lattice.starts import as_start
-from depthscale.theory.activation import Activation, activation
+from depthscale.theory.activation import Activation
+from depthscale.theory.activation import activation as as_activation
 from depthscale.theory.meanfield import MeanField
 from depthscale.theory.records import as_number, as_numbers, whole
 
 # Values of a block that stay in a processor's cache while a layer is done, and on accelerators
-BLOCK = {"cpu": 20_480, "cuda": 1 << 23}
+BLOCK = {"cpu": 40_960, "cuda": 1 << 23}
 RECORDS = 32
 MASKS = ("independent", "shared")
 PRECISIONS = ("single", "double")
@@ -85,7 +85,7 @@ class Lattice:
         masks: str = "independent",
         threshold: float = 1e-2,
     ) -> None:
-        phi = _as_activation(activation)
+        phi = as_activation(activation)
         sigma_w, sigma_b = as_number("sigma_w", sigma_w), as_number("sigma_b", sigma_b)
         if not 0 < sigma_w < math.inf:
             raise InputError(f"sigma_w = {sigma_w}: expected a finite number above 0")
@@ -214,30 +214,17 @@ class Lattice:
         )
 
     def _network(self) -> Network:
-        independent = self.masks == "independent"
         return Network(
-            self.activation, self._layer(), self.grid, self.channels, self.sigma_b, self.drop,
-            independent, self.threshold,
-        )  # fmt: skip
-
-    def _layer(self) -> Layer:
-        grid, c, scales = self.grid, self.channels, (self.sigma_w, self.sigma_b)
-        if self.sharing == "shared":
-            return Grouped(grid, c, grid.shape, *scales)
-        if self.sharing == "local":
-            return Local(grid, c, *scales)
-        if isinstance(self.sharing, int):
-            return Grouped(grid, c, (self.sharing,) * len(grid.shape), *scales)
-        assert isinstance(self.sharing, float)
-        own, common = math.sqrt(self.sharing), math.sqrt(1 - self.sharing)
-        return Mixed(
-            Grouped(grid, c, grid.shape, common * self.sigma_w, common * self.sigma_b),
-            Local(grid, c, own * self.sigma_w, own * self.sigma_b),
+            activation=self.activation,
+            sigma_w=self.sigma_w,
+            sigma_b=self.sigma_b,
+            sharing=self.sharing,
+            grid=self.grid,
+            channels=self.channels,
+            drop=self.drop,
+            independent=self.masks == "independent",
+            threshold=self.threshold,
         )
-
-
-def _as_activation(spec: Any) -> Activation:
-    return activation(spec)
 
 
 def _grid(size: Any, kernel: Any) -> Grid:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -24,13 +25,14 @@ from torch import Tensor
 from depthscale.finite.columns import Workspace
 from depthscale.finite.draws import Draws
 from depthscale.finite.lattice.grid import Grid
+from depthscale.finite.lattice.programs import Program, call, copying
 
 
 class Layer(Protocol):
-    """Draws a new layer at every call."""
+    """A new layer, every time its program is carried out."""
 
-    def apply(self, padded: Tensor, out: Tensor, draws: Draws, space: Workspace) -> None:
-        """Send ``(a, e)`` of a block, ``[net, channel, 2, *padded]``, to ``(h', d')``.
+    def program(self, padded: Tensor, out: Tensor, draws: Draws, space: Workspace) -> Program:
+        """What sends ``(a, e)`` of a block, ``[net, channel, 2, *padded]``, to ``(h', d')``.
 
         ``out`` is ``[net, channel, 2, n]``.
         """
@@ -49,28 +51,31 @@ class Grouped:
     sigma_w: float
     sigma_b: float
 
-    def apply(self, padded: Tensor, out: Tensor, draws: Draws, space: Workspace) -> None:
+    def program(self, padded: Tensor, out: Tensor, draws: Draws, space: Workspace) -> Program:
         """See ``Layer``: one matrix product for each network and group, the bias as a row of it."""
         nets, c, dtype = padded.shape[0], self.channels, padded.dtype
-        groups = math.prod(n // m for n, m in zip(self.grid.shape, self.block, strict=True))
-        sites, rows = math.prod(self.block), c * self.grid.reach
+        counts = [n // m for n, m in zip(self.grid.shape, self.block, strict=True)]
+        groups, sites, rows = math.prod(counts), math.prod(self.block), c * self.grid.reach
         weights = space.take("weights", dtype, nets * groups, c, rows + 1)
-        draws.normals(weights)
-        weights[..., :-1] *= self.sigma_w / math.sqrt(rows)
-        weights[..., -1] *= self.sigma_b
+        scales = torch.full((rows + 1,), self.sigma_w / math.sqrt(rows), dtype=dtype)
+        scales[-1] = self.sigma_b
+        scales = scales.to(out.device).expand_as(weights)
         seen = space.take("seen", dtype, nets * groups, rows + 1, 2 * sites)
-        view = self.grid.patches(padded, self.block)
-        seen[:, :rows].view(view.shape).copy_(view)
         seen[:, rows, :sites] = 1
         seen[:, rows, sites:] = 0
+        view = self.grid.patches(padded, self.block)
+        program: Program = [
+            partial(draws.normals, weights),
+            call("multiply", weights, scales, out=weights),
+            copying(view, seen[:, :rows].view(view.shape)),
+        ]
         if groups == 1:
-            torch.bmm(weights, seen, out=out.view(nets, c, 2 * sites))
-            return
+            made = out.view(nets, c, 2 * sites)
+            return [*program, partial(torch.bmm, weights, seen, out=made)]
         made = space.take("made", dtype, nets * groups, c, 2 * sites)
-        torch.bmm(weights, seen, out=made)
-        counts = [n // m for n, m in zip(self.grid.shape, self.block, strict=True)]
         view = self.grid.ungrouped(made.view(nets, *counts, c, 2, *self.block))
-        out.view(view.shape).copy_(view)
+        move = copying(view, out.view(view.shape))
+        return [*program, partial(torch.bmm, weights, seen, out=made), move]
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,13 @@ class Local:
     sigma_w: float
     sigma_b: float
 
-    def apply(self, padded: Tensor, out: Tensor, draws: Draws, space: Workspace) -> None:
+    def program(self, padded: Tensor, out: Tensor, draws: Draws, space: Workspace) -> Program:
         """See ``Layer``."""
-        a, e = self.grid.inner(padded).double().unbind(2)  # squares leave single precision
-        nets, c, n = padded.shape[0], self.channels, self.grid.sites
+        return [partial(self._apply, self.grid.inner(padded), out, draws, space)]
+
+    def _apply(self, values: Tensor, out: Tensor, draws: Draws, space: Workspace) -> None:
+        a, e = values.double().unbind(2)  # squares leave single precision
+        nets, c, n = values.shape[0], self.channels, self.grid.sites
         products = space.take("products", torch.float64, 3, nets, *self.grid.shape)
         for k, (left, right) in enumerate(((a, a), (a, e), (e, e))):
             torch.sum(left * right, dim=1, out=products[k])
@@ -94,7 +102,7 @@ class Local:
         aa += self.sigma_b**2
         along = torch.where(aa > 0, ae / aa, 0.0)
         across = (ee - along * ae).clamp_(min=0).sqrt_()
-        normals = draws.normals(space.take("normals", padded.dtype, nets, c, 2, n))
+        normals = draws.normals(space.take("normals", out.dtype, nets, c, 2, n))
         first, second = normals.unbind(2)
         h, d = out.unbind(2)
         torch.mul(first, aa.sqrt().to(h.dtype)[:, None], out=h)
@@ -109,9 +117,34 @@ class Mixed:
     shared: Grouped
     local: Local
 
-    def apply(self, padded: Tensor, out: Tensor, draws: Draws, space: Workspace) -> None:
+    def program(self, padded: Tensor, out: Tensor, draws: Draws, space: Workspace) -> Program:
         """See ``Layer``."""
-        self.shared.apply(padded, out, draws, space)
         more = space.take("more", out.dtype, *out.shape)
-        self.local.apply(padded, more, draws, space)
-        out += more
+        return [
+            *self.shared.program(padded, out, draws, space),
+            *self.local.program(padded, more, draws, space),
+            call("add", out, more, out=out),
+        ]
+
+
+def make_layer(
+    sharing: str | int | float, grid: Grid, channels: int, sigma_w: float, sigma_b: float
+) -> Layer:
+    """The layers of a lattice.
+
+    Args:
+        sharing: "shared", "local", sites m of a group along every axis, or the fraction s.
+        grid, channels: of the lattice.
+        sigma_w, sigma_b: standard deviations.
+    """
+    if sharing == "shared":
+        return Grouped(grid, channels, grid.shape, sigma_w, sigma_b)
+    if sharing == "local":
+        return Local(grid, channels, sigma_w, sigma_b)
+    if isinstance(sharing, int):
+        return Grouped(grid, channels, (sharing,) * len(grid.shape), sigma_w, sigma_b)
+    own, common = math.sqrt(float(sharing)), math.sqrt(1 - float(sharing))
+    return Mixed(
+        Grouped(grid, channels, grid.shape, common * sigma_w, common * sigma_b),
+        Local(grid, channels, own * sigma_w, own * sigma_b),
+    )
