@@ -23,7 +23,7 @@ from depthscale.theory.meanfield import MeanField
 from depthscale.theory.records import as_number, as_numbers, whole
 
 # Values of a block that stay in a processor's cache while a layer is done, and on accelerators
-BLOCK = {"cpu": 40_960, "cuda": 1 << 23}
+BLOCK = {"cpu": 81_920, "cuda": 1 << 23}
 RECORDS = 32
 MASKS = ("independent", "shared")
 PRECISIONS = ("single", "double")
