@@ -22,8 +22,10 @@ from depthscale.theory.activation import activation as as_activation
 from depthscale.theory.meanfield import MeanField
 from depthscale.theory.records import as_number, as_numbers, whole
 
-# Values of a block that stay in a processor's cache while a layer is done, and on accelerators
+# Values of a block, which a call must be worth and a cache hold, and most realisations of one: the
+# last block is carried out whole, however few of it are asked for.
 BLOCK = {"cpu": 81_920, "cuda": 1 << 23}
+MOST = {"cpu": 128, "cuda": 4096}
 RECORDS = 32
 MASKS = ("independent", "shared")
 PRECISIONS = ("single", "double")
@@ -207,7 +209,7 @@ class Lattice:
             start=begun,
             depths=_depths(depth, record),
             seed=about["seed"],
-            nets=max(1, BLOCK[kind] // values),
+            nets=max(1, min(BLOCK[kind] // values, MOST[kind])),
             device=device,
             precision=precision,
             about=about,

@@ -74,16 +74,16 @@ class Steps:
         return self._space.take(("steps", name), like.dtype, *like.shape)
 
     def _logistic(self, h: Tensor, d: Tensor, a: Tensor, e: Tensor) -> Program:
-        """``s(x + y) - s(x) = s(x) (1 - s(x + y)) (exp(y) - 1)``: nothing cancels, for any y."""
+        """``s(x + y) - s(x) = s(x) s(-x - y) (exp(y) - 1)``: nothing cancels, for any x and y."""
         first, second, growth = (self._room(name, h) for name in ("1", "2", "growth"))
         return [
             call("add", h, d, out=second),
+            call("multiply", second, -1.0, out=second),
             partial(torch.sigmoid, second, out=second),
             partial(torch.sigmoid, h, out=first),
             partial(torch.expm1, d, out=growth),
             call("multiply", growth, first, out=growth),
-            call("multiply", second, growth, out=second),
-            call("subtract", growth, second, out=e),
+            call("multiply", second, growth, out=e),
             call("subtract", first, 0.5, out=a),
         ]
 
