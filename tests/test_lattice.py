@@ -22,6 +22,7 @@ from depthscale.finite.lattice.grid import Grid
 from depthscale.finite.lattice.lattice import Lattice
 from depthscale.finite.lattice.layers import Grouped
 from depthscale.finite.lattice.observe import NAMES, observe
+from depthscale.finite.lattice.result import LatticeRun
 from depthscale.finite.lattice.steps import NEAR, Steps
 from depthscale.theory.activation import activation
 from depthscale.theory.meanfield import MeanField
@@ -330,18 +331,48 @@ def test_result_tells_means_errors_and_tables():
     np.testing.assert_allclose(found.blocks(5).mean(0), rho.mean(0))
     frame = found.table()
     assert list(frame.columns) == ["depth", "sigma_w", "size", "realisation", "rho"]
-    assert len(frame) == 30
+    assert len(frame) == 20
     chosen = frame[(frame.realisation == 3) & (frame.depth == 2)]
     assert chosen.rho.item() == rho[3, 1]
     dataset = found.to_xarray()
     np.testing.assert_array_equal(dataset.rho.sel(depth=8), rho[:, 2])
     assert dataset.attrs["sigma_w"] == 1.8
+    assert "rho" in str(found)
     with pytest.raises(InputError, match="observable"):
         found.of("rhoo")
+    with pytest.raises(InputError, match="ratio"):
+        found.effective_exponent(ratio=1)
+    with pytest.raises(InputError, match="first"):
+        found.lyapunov(8)
     with pytest.raises(InputError, match="groups"):
         found.blocks(11)
     alone = Lattice("tanh", 1.8, 0.3, size=16).run(2, 1)
     assert np.isnan(alone.sem()).all()
+
+
+def test_effective_exponents_of_a_power_law():
+    """Values 3 l^-.4 times a factor of each realisation have no error, and one of each depth has."""
+    depths, generator = np.array([0, 1, 2, 4, 8, 16]), np.random.default_rng(0)
+    law = 3.0 * np.array([1, *depths[1:]]) ** -0.4
+    values = np.zeros((4000, 6, len(NAMES)))
+    values[..., 0] = law * generator.exponential(size=(4000, 1))
+    found = LatticeRun(values, depths, 8, {"sigma_w": 1.0, "size": (8,)}).effective_exponent()
+    np.testing.assert_allclose(found.depth, np.sqrt([2, 8, 32, 128]))
+    np.testing.assert_allclose(found.value, 0.4)
+    assert found.error.max() < 1e-12
+    values[..., 0] = law * generator.exponential(size=(4000, 6))
+    found = LatticeRun(values, depths, 8, {"sigma_w": 1.0, "size": (8,)}).effective_exponent()
+    np.testing.assert_allclose(found.error, np.sqrt(2 / 4000) / np.log(2), rtol=0.05)
+    assert np.all(abs(found.value - 0.4) < 4 * found.error)
+
+
+def test_lyapunov_exponent_of_a_linear_network_is_exact():
+    """One channel, one site: ``ln |d|`` grows by the mean of ln |sigma_w N(0, 1)|, -.635 at 1."""
+    found = Lattice("identity", 1.0, 0.0, 1, 1, 1).run(500, 128, 1e-100, seed=1, record=[0, 500])
+    value, error = found.lyapunov()
+    exact = -(np.euler_gamma + np.log(2)) / 2
+    assert abs(value - exact) < 4 * error
+    assert error == pytest.approx(np.pi / np.sqrt(8) / np.sqrt(500 * 128), rel=0.25)
 
 
 # Runs --------------------------------------------------------------------------------------------
