@@ -1,0 +1,21 @@
+"""Directed percolation and its relatives, simulated: models whose exponents are known."""
+
+from depthscale.scaling.percolation.automata import (
+    THRESHOLDS,
+    Automaton,
+    directed_percolation,
+    domany_kinzel,
+)
+from depthscale.scaling.percolation.blocks import spaced_times
+from depthscale.scaling.percolation.decay import Decay, decay, joined
+
+__all__ = [
+    "THRESHOLDS",
+    "Automaton",
+    "Decay",
+    "decay",
+    "directed_percolation",
+    "domany_kinzel",
+    "joined",
+    "spaced_times",
+]
