@@ -8,14 +8,17 @@ from depthscale.scaling.percolation.automata import (
 )
 from depthscale.scaling.percolation.blocks import spaced_times
 from depthscale.scaling.percolation.decay import Decay, decay, joined
+from depthscale.scaling.percolation.spread import Spread, spread
 
 __all__ = [
     "THRESHOLDS",
     "Automaton",
     "Decay",
+    "Spread",
     "decay",
     "directed_percolation",
     "domany_kinzel",
     "joined",
     "spaced_times",
+    "spread",
 ]

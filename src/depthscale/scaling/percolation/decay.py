@@ -15,7 +15,7 @@ from depthscale.answers import InputError
 from depthscale.scaling.percolation.automata import Automaton, edge
 from depthscale.scaling.percolation.blocks import Times, counts, realised, whole_times
 from depthscale.scaling.percolation.coins import BITS
-from depthscale.scaling.percolation.dense import AT_ONCE, Observed, Start, histories
+from depthscale.scaling.percolation.dense import AT_ONCE, MOST_BLOCKS, Observed, Start, histories
 from depthscale.theory.gaussian import Array
 from depthscale.theory.records import whole
 
@@ -199,7 +199,7 @@ def decay(
         BITS,
         realisations,
         seed,
-        together=max(1, AT_ONCE // sites),
+        together=max(1, min(MOST_BLOCKS, AT_ONCE // sites)),
         workers=workers,
         progress=progress,
         label="Realisations",

@@ -27,6 +27,9 @@ Observed = Literal["active", "walls"]
 AT_ONCE = 4096
 """Words of state that numpy is given at a time, about: below it calls cost more than work."""
 
+MOST_BLOCKS = 32
+"""Side by side: each keeps random bits for many steps, and those of more leave the cache."""
+
 _COUNTED = 255
 """Bits that a byte can count."""
 
