@@ -91,7 +91,9 @@ class Automaton:
 
     def __post_init__(self) -> None:
         if self.lattice not in GEOMETRIES:
-            raise InputError(f"lattice is {self.lattice!r}; expected one of {', '.join(GEOMETRIES)}")
+            raise InputError(
+                f"lattice is {self.lattice!r}; expected one of {', '.join(GEOMETRIES)}"
+            )
         try:
             chances = tuple(_chance("a chance", p) for p in self.chances)
         except TypeError:

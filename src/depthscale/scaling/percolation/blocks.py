@@ -7,7 +7,7 @@ one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.random import SeedSequence
@@ -58,13 +58,15 @@ def realised(
     return np.concatenate(found)[:realisations]
 
 
-def _in_order(work: Work, tasks: list[list[SeedSequence]], workers: int):  # type: ignore[no-untyped-def]
+def _in_order(work: Work, tasks: list[list[SeedSequence]], workers: int) -> Iterator[Array]:
+    """What comes of the tasks, by their order, as soon as it is there."""
     if workers == 1 or len(tasks) == 1:
-        return map(work, tasks)
+        yield from map(work, tasks)
+        return
     from joblib import Parallel, delayed
 
     parallel = Parallel(workers, backend="loky", return_as="generator", inner_max_num_threads=1)
-    return parallel(delayed(work)(task) for task in tasks)
+    yield from parallel(delayed(work)(task) for task in tasks)
 
 
 def whole_times(times: ArrayLike) -> Times:
