@@ -47,15 +47,17 @@ class Trial:
     ----------
     residual, jacobian:
         [n + ridge] and [n + ridge, free parameter].
-    coefficients, warped, effective:
-        Of the curve; its scales; how many coefficients the points settle.
+    coefficients, warped:
+        Of the curve, and its scales.
+    span:
+        Orthonormal columns, the first n rows of which span the curves, [n + ridge, coefficient].
     """
 
     residual: Array
     jacobian: Array
     coefficients: Array
     warped: tuple[Warped, ...]
-    effective: float
+    span: Array
 
 
 @dataclass(frozen=True)
@@ -86,21 +88,21 @@ class Fit:
         return float(self.trial.residual @ self.trial.residual)
 
     @property
-    def parameters_spent(self) -> float:
-        """Free parameters and settled coefficients."""
-        return self.free.size + self.trial.effective
+    def spent(self) -> float:
+        """Free parameters, and coefficients as far as the points settle them."""
+        return float(self.free.size + (self.trial.span[: len(self.problem.y)] ** 2).sum())
 
     @property
     def dof(self) -> float:
         """Degrees of freedom."""
-        return len(self.problem.y) - self.parameters_spent
+        return len(self.problem.y) - self.spent
 
     @property
     def bic(self) -> float:
         """Schwarz's criterion; with the error scale fitted where errors are unknown."""
         n = len(self.problem.y)
         cost = self.chi2 if self.problem.errors_known else n * math.log(max(self.chi2, 1e-300) / n)
-        return cost / self.problem.dilution + math.log(n) * self.parameters_spent
+        return cost / self.problem.dilution + math.log(n) * self.spent
 
     @property
     def jacobian(self) -> Array:
@@ -110,7 +112,7 @@ class Fit:
     @cached_property
     def response(self) -> Array:
         """``d theta/dy``, [free, n]: the noise that a parameter inherits."""
-        return np.asarray(-self.problem.unwhiten(np.linalg.pinv(self.jacobian).T).T)
+        return np.asarray(-self.problem.unwhiten(np.asarray(np.linalg.pinv(self.jacobian).T)).T)
 
     @property
     def covariance(self) -> Array:
@@ -127,11 +129,46 @@ class Fit:
             return 1.0
         return math.sqrt(self.chi2 / self.dof) if self.dof > 0 else math.nan
 
+    @cached_property
+    def overlap(self) -> float:
+        """Share of the points whose scaling variables lie within the range of other curves'."""
+        return _overlap(self.trial.warped, self.problem.points)
+
+    @cached_property
+    def chi2_expected(self) -> tuple[float, float]:
+        """Mean and variance of chi-square if the form holds.
+
+        ``dof`` and ``2 dof`` for errors that are stated; for realisations, whose points are
+        correlated, ``tr(M S)`` and ``2 tr(M S M S)`` with the covariance ``S`` of the whitened
+        means and the projection ``M`` on what a fit leaves.
+        """
+        points = self.problem.points
+        if not points.groups:
+            return self.dof, 2 * self.dof
+        noise = points.sample_covariance() / np.outer(points.error, points.error)
+        n = len(self.problem.y)
+        tangent, _ = np.linalg.qr(np.concatenate([self.trial.span[:n], self.jacobian], axis=1))
+        left = noise - tangent @ (tangent.T @ noise)
+        return float(np.trace(left)), 2 * float((left * left.T).sum())
+
     def curve(self, *x: Array) -> Array:
         """``F`` at scaling variables within the range of the data (held constant outside)."""
         warps = zip(self.basis.warps, x, self.trial.warped, strict=True)
         design, _ = self.basis.design([warp.again(values, at) for warp, values, at in warps])
         return np.asarray(design @ self.trial.coefficients)
+
+
+def _overlap(warped: Sequence[Warped], points: Points) -> float:
+    labels = points.columns[points.size]
+    inside = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        own = labels == label
+        among = np.ones(own.sum(), dtype=bool)
+        for bent in warped:
+            low, high = bent.u[~own].min(), bent.u[~own].max()
+            among &= (bent.u[own] >= low) & (bent.u[own] <= high)
+        inside[own] = among
+    return float(inside.mean())
 
 
 class Problem:
@@ -151,6 +188,7 @@ class Problem:
         self.names = tuple(n for n in form.parameters if n not in self.fixed)
         self.errors_known = points.errors_known
         self.dilution = 1.0
+        """What the noise along a curve is larger by than that of one point, where correlated."""
         self._columns = {name: points.columns[name] for name in form.variables}
         self._place = [form.parameters.index(name) for name in self.names]
         self._values = np.array([self.fixed.get(name, math.nan) for name in form.parameters])
@@ -234,8 +272,7 @@ class Problem:
         jacobian = q @ (q.T @ pushed) - pushed
         if not np.isfinite(jacobian).all():
             return None
-        effective = float((q[:n] ** 2).sum())
-        return Trial(target - q @ along, jacobian, coefficients, tuple(warped), effective)
+        return Trial(target - q @ along, jacobian, coefficients, tuple(warped), q)
 
 
 def solve(problem: Problem, basis: Basis, start: Array, steps: int = STEPS) -> Fit | None:

@@ -122,7 +122,7 @@ class Points:
         return np.where(count > 0, total / np.maximum(count, 1), self.y)
 
     def noise(self, response: Array) -> Array:
-        """Covariance of ``response @ y`` for ``response`` [k, n], [k, k]; errors as they are stated.
+        """Covariance of ``response @ y`` for ``response`` [k, n], [k, k].
 
         Realisations give it directly, by what each of them adds.
         """
@@ -231,6 +231,11 @@ def as_points(
             " all points count alike"
         )
     return Points(places, columns[y], errors, **how)
+
+
+def names_of(data: Any) -> list[str]:
+    """Names of the columns, or of the variables and dimensions of a grid."""
+    return list(_table(data)[0])
 
 
 def _table(data: Any) -> tuple[Mapping[str, Any], bool]:
