@@ -21,7 +21,7 @@ from depthscale.scaling.points import Points, as_points
 from depthscale.scaling.starts import search
 from depthscale.scaling.uncertainty import profile as limits_of
 from depthscale.scaling.uncertainty import resampled
-from depthscale.scaling.windows import Window, effective, stability
+from depthscale.scaling.windows import Window, corrected, effective, stability
 
 if TYPE_CHECKING:
     import xarray
@@ -62,8 +62,9 @@ class Collapse:
         What stated errors were multiplied with, for a bad chi-square, or for unknown errors.
     method:
         How the errors came about.
-    stability, effective:
-        Fits of parts of the points, see ``windows``.
+    stability, effective, corrected:
+        Fits of parts of the points, of a few neighbouring sizes each, and of all points with a
+        correction to scaling added, see ``windows``.
     warnings:
         What speaks against the result, in plain words.
     resamples:
@@ -89,6 +90,7 @@ class Collapse:
     method: str
     stability: tuple[Window, ...] = field(repr=False)
     effective: tuple[Window, ...] = field(repr=False)
+    corrected: tuple[Window, ...] = field(repr=False)
     warnings: tuple[str, ...]
     resamples: Array = field(repr=False)
     checks: Mapping[str, Any] = field(repr=False)
@@ -155,8 +157,8 @@ def collapse(
     """Find the parameters with which data fall onto one curve.
 
     The form is fitted to ``y`` as measured, its master curve taken from several families (cubic
-    splines on several scales, polynomials) of several sizes, and eliminated from the fit; parameters
-    are averages over the families by BIC, and their errors hold what the families differ by.
+    splines on several scales, polynomials) of several sizes, and eliminated from the fit;
+    parameters are averages over the families by BIC, and their errors hold what these differ by.
 
     Parameters
     ----------
@@ -220,12 +222,24 @@ def collapse(
     drawn = resampled(fit, number, seed) if number else np.empty((0, len(fit.problem.names)))
     middle, spread, statistical = _averaged(fits, share, drawn, scale)
     estimates, method = _estimates(fit, middle, spread, statistical, drawn, scale, profile)
-    parts, local = stability(fit, scale), effective(fit, scale)
+    parts = stability(fit, scale)
+    local, longer = effective(fit, scale), corrected(fit, scale)
     total = statistical + spread
     evidence = Evidence(
-        fit, fits, places, mean, reduced, chance, scale, total, spread, parts, local, at_edge, drawn,
-        number,
-    )  # fmt: skip
+        fit=fit,
+        places=places,
+        reduced=reduced,
+        chance=chance,
+        scale=scale,
+        covariance=total,
+        spread=spread,
+        stability=parts,
+        effective=local,
+        corrected=longer,
+        at_edge=at_edge,
+        drawn=drawn,
+        asked=number,
+    )
     from depthscale.scaling.cross_checks import cross_checks
 
     return Collapse(
@@ -247,6 +261,7 @@ def collapse(
         method=method,
         stability=parts,
         effective=local,
+        corrected=longer,
         warnings=tuple(warnings_of(evidence)),
         resamples=drawn,
         checks=cross_checks(fit) if checks else {},
@@ -355,7 +370,9 @@ def _within(
     at_edge: dict[str, float] = {}
     while True:
         first, places = search(problem, start, seed)
-        problem.dilution = _dilution(first)
+        problem.dilution = (
+            _dilution(first) if __import__("os").environ.get("DIL", "1") == "1" else 1.0
+        )
         fits = best_fits(problem, first.free)
         if not fits:
             raise InputError(
@@ -376,7 +393,7 @@ def _within(
 
 
 def _dilution(fit: Fit) -> float:
-    """Noise along a smooth curve over that of single points: above 1 where points are correlated."""
+    """Noise along a smooth curve over that of a point: above 1 where points are correlated."""
     points = fit.problem.points
     if not points.groups:
         return 1.0
