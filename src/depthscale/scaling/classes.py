@@ -1,218 +1,15 @@
 """Universality classes by their exponents, each number with its uncertainty and source.
 
-The conventions are those of Hinrichsen (2000, Adv. Phys. 49, 815): an order parameter that vanishes
-as ``tau^beta``, lengths that grow as ``tau^-nu_perp`` and times as ``tau^-nu_par``. ``delta`` is
-the decay of the order parameter at criticality, ``beta/nu_par``, and not the response exponent of
-equilibrium; that is ``field`` here.
+Where the literature states a spread of values, the uncertainty is that spread. What is derived here
+says from what. Tests hold all numbers of a class against the scaling relations.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from depthscale.answers import InputError
+from depthscale.scaling.class_records import EXPONENTS, Exponent, ExponentClass
 
-import numpy as np
-
-from depthscale.answers import InputError, Undefined
-from depthscale.scaling.series import Array
-
-EXPONENTS = {
-    "beta": "order parameter ~ tau^beta, at a distance tau from criticality",
-    "nu_perp": "correlation length ~ tau^-nu_perp",
-    "nu_par": "correlation time (depth) ~ tau^-nu_par",
-    "delta": "order parameter ~ t^-delta at criticality, from a homogeneous start",
-    "z": "time ~ length^z at criticality",
-    "theta": "activity from one seed ~ t^theta at criticality (initial slip)",
-    "survival": "probability to survive from one seed ~ t^-survival at criticality",
-    "field": "order parameter ~ h^field at criticality, in a conjugate field (dropout) h",
-    "cutoff": "criticality ends after ~ N^cutoff, in a system of N units (a layer's width)",
-}
-"""What each exponent is the power of."""
-
-ALIASES = {
-    "nu_parallel": "nu_par",
-    "nu_perpendicular": "nu_perp",
-    "nu": "nu_perp",
-    "slip": "theta",
-}
-
-_NUMBER = r"\d+(?:\.\d*)?|\.\d+"
-_QUOTIENT = re.compile(rf"\s*([A-Za-z_]\w*|{_NUMBER})\s*(?:/\s*([A-Za-z_]\w*|{_NUMBER}))?\s*")
-
-# delta = beta/nu_par and so on: exponent, numerator, denominator
-_RATIOS = (("delta", "beta", "nu_par"), ("z", "nu_par", "nu_perp"))
-
-
-class Exponent(NamedTuple):
-    """A value, its standard uncertainty (0 where exact), and where both come from."""
-
-    value: float
-    uncertainty: float
-    source: str
-
-
-class Prediction(NamedTuple):
-    """What a class says of some quantities: values [k], their covariance [k, k]."""
-
-    values: Array
-    covariance: Array
-
-
-@dataclass(frozen=True)
-class ExponentClass:
-    """A universality class.
-
-    ``dimension`` counts space alone, 0 for systems without it and None for mean field, which holds
-    above an upper critical dimension. ``exponents`` are those that are stated; ``predict`` makes
-    others from them. ``note`` is what a reader should know of it. ``hyperscaling`` names the
-    relation of ``theta``: "absorbing" ``theta = d/z - delta - survival``, "dynamical" ``theta =
-    d/z - 2 survival - 1``, or "" where none holds. ``decays`` is False where the order parameter
-    has no power law in time at criticality, so that ``delta`` is not ``beta/nu_par``;
-    ``equilibrium`` where time is not a dimension of the transition.
-    """
-
-    name: str
-    dimension: int | None
-    exponents: Mapping[str, Exponent]
-    note: str = ""
-    hyperscaling: str = ""
-    aliases: tuple[str, ...] = ()
-    decays: bool = True
-    equilibrium: bool = False
-
-    @property
-    def label(self) -> str:
-        """Name and dimension, as a reader calls it."""
-        if not self.dimension:
-            return self.name
-        return f"{self.name} {self.dimension}{'D' if self.equilibrium else '+1'}"
-
-    @property
-    def source(self) -> str:
-        """All sources, once each."""
-        return "; ".join(dict.fromkeys(e.source for e in self.exponents.values()))
-
-    @cached_property
-    def _expressions(self) -> dict[str, tuple[float, Array]]:
-        """Value and derivative by the stated exponents, of all exponents that follow."""
-        names = list(self.exponents)
-        unit = np.eye(len(names))
-        known = {n: (self.exponents[n].value, unit[k]) for k, n in enumerate(names)}
-        ratios = _RATIOS if self.decays else _RATIOS[1:]
-        for _ in ratios:
-            for top, one, two in ratios:
-                _complete(known, top, one, two)
-        if self.dimension and "z" in known:
-            value, slope = known["z"]
-            known.setdefault("cutoff", (value / self.dimension, slope / self.dimension))
-        return known
-
-    def states(self, quantity: str) -> bool:
-        """Whether it says anything of a quantity, as ``quantity_of`` reads it."""
-        return all(name in self._expressions for name in _names(quantity))
-
-    def predict(self, *quantities: str) -> Prediction | Undefined:
-        """Values of exponents, of ``1/nu_par`` or ``beta/nu_perp``, and their covariance.
-
-        Exponents that are not stated follow from ``delta = beta/nu_par``, ``z = nu_par/nu_perp``
-        and, in d dimensions, ``cutoff = z/d``. ``Undefined`` where one does not follow or is
-        infinite.
-
-        Examples
-        --------
-        >>> exponent_class("directed percolation", 1).predict("1/nu_par").values.round(6).tolist()
-        [0.576752]
-        """
-        values, slopes = [], []
-        for quantity in quantities:
-            found = self._quotient(quantity)
-            if isinstance(found, Undefined):
-                return found
-            values.append(found[0])
-            slopes.append(found[1])
-        jacobian = np.array(slopes)
-        spread = np.diag([e.uncertainty**2 for e in self.exponents.values()])
-        return Prediction(np.array(values), jacobian @ spread @ jacobian.T)
-
-    def _quotient(self, quantity: str) -> tuple[float, Array] | Undefined:
-        nothing = np.zeros(len(self.exponents))
-        parts = []
-        for part in split_quantity(quantity):
-            if part in EXPONENTS and part not in self._expressions:
-                return Undefined(f"{self.label} does not state {part}")
-            parts.append(self._expressions[part] if part in EXPONENTS else (float(part), nothing))
-        (one, up), (two, down) = parts
-        if two == 0:
-            return Undefined(f"{quantity} is infinite in {self.label}")
-        return one / two, up / two - one / two**2 * down
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "class": self.name,
-            "dimension": self.dimension,
-            "exponents": {name: e._asdict() for name, e in self.exponents.items()},
-            "note": self.note,
-        }
-
-
-def _complete(known: dict[str, tuple[float, Array]], top: str, one: str, two: str) -> None:
-    """Add the third of ``top = one/two`` where two of them are known."""
-    missing = [name for name in (top, one, two) if name not in known]
-    if len(missing) != 1:
-        return
-    if missing[0] == one:
-        (a, da), (b, db) = known[top], known[two]
-        known[one] = (a * b, a * db + b * da)
-        return
-    (a, da), (b, db) = known[one], known[two if missing[0] == top else top]
-    if b != 0:
-        known[missing[0]] = (a / b, da / b - a / b**2 * db)
-
-
-def split_quantity(text: str) -> tuple[str, str]:
-    """Numerator and denominator of ``"beta"``, ``"1/nu_par"``, ``"beta/nu_perp"``, ``"2/z"``.
-
-    Each the name of an exponent or a number. ``InputError`` for anything else.
-    """
-    match = _QUOTIENT.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        raise InputError(
-            f"{text!r} is no exponent; expected one of {', '.join(EXPONENTS)}, or a quotient such"
-            " as 1/nu_par or beta/nu_perp"
-        )
-    parts = tuple(ALIASES.get(part, part) for part in (match[1], match[2] or "1"))
-    names = [part for part in parts if re.match(r"[A-Za-z_]", part)]
-    for name in names:
-        if name not in EXPONENTS:
-            meanings = "; ".join(f"{n} ({what})" for n, what in EXPONENTS.items())
-            raise InputError(f"there is no exponent {name!r}; expected one of: {meanings}")
-    if not names or len(set(parts)) < 2 or any(p not in names and float(p) == 0 for p in parts):
-        raise InputError(f"{text!r} is no exponent; expected one such as delta or 1/nu_par")
-    return parts[0], parts[1]
-
-
-def quantity_of(text: str) -> str:
-    """The one spelling of a quantity.
-
-    >>> quantity_of(" 1 / nu_parallel"), quantity_of("delta"), quantity_of("nu_par/nu_perp")
-    ('1/nu_par', 'delta', 'z')
-    """
-    one, two = split_quantity(text)
-    for top, above, below in _RATIOS:
-        if (one, two) == (above, below):
-            return top
-    return one if two == "1" else f"{one}/{two}"
-
-
-def _names(quantity: str) -> list[str]:
-    return [part for part in split_quantity(quantity) if part in EXPONENTS]
-
-
-# The table ---------------------------------------------------------------------------------------
+__all__ = ["EXPONENTS", "UNIVERSALITY", "ExponentClass", "exponent_class"]
 
 
 def _exact(source: str, **values: float) -> dict[str, Exponent]:
@@ -228,7 +25,17 @@ _VOIGT = "Voigt & Ziff 1997, Phys. Rev. E 56, R6241"
 _TWO = "Grassberger & Zhang 1996, Physica A 224, 169, as in Hinrichsen 2000, Adv. Phys. 49, 815"
 _THREE = "Jensen 1992, Phys. Rev. A 45, R563, as in Hinrichsen 2000, Adv. Phys. 49, 815"
 _REVIEW = "Hinrichsen 2000, Adv. Phys. 49, 815"
-_RESPONSE = "beta/(nu_par + d nu_perp - beta), of the above"
+_RESPONSE = "beta/(nu_par + d nu_perp - beta)"
+_PARITY = "Grassberger 2025 and Park 2013"
+_SHORTEST = "Zhou, Yang, Deng & Ziff 2012, Phys. Rev. E 86, 061101"
+_UPPER = (
+    "1.10(5) of Tu, Grinstein & Muñoz 1997, Phys. Rev. Lett. 78, 274, to 1.184(10) of Kissinger et"
+    " al. 2005, J. Stat. Mech. P06002"
+)
+_LOWER = (
+    ".215(15) of Muñoz & Hwa 1998, Europhys. Lett. 41, 147, to .228(5) of Kissinger et al. 2005, J."
+    " Stat. Mech. P06002"
+)
 _MAP = "derived here from eps' = h + (1 + t) eps - a eps^kappa"
 _NOISE = "derived here: noise sqrt(Gamma/n) eps adds up to order 1 after l ~ n layers"
 _GRINSTEIN = "Grinstein, Muñoz & Tu 1996, Phys. Rev. Lett. 76, 4376 (exact, by KPZ)"
@@ -248,7 +55,7 @@ UNIVERSALITY: tuple[ExponentClass, ...] = (
                 theta=(0.313686, 8e-6),
                 survival=(0.159464, 6e-6),
             ),
-            **_about(_RESPONSE, field=(0.108249, 4e-6)),
+            **_about(f"{_RESPONSE}, with {_JENSEN}", field=(0.108249, 4e-6)),
         },
         hyperscaling="absorbing",
         aliases=("DP",),
@@ -257,9 +64,7 @@ UNIVERSALITY: tuple[ExponentClass, ...] = (
         "directed percolation",
         2,
         {
-            **_about(
-                _TWO, beta=(0.584, 0.004), nu_par=(1.295, 0.006), nu_perp=(0.734, 0.004)
-            ),
+            **_about(_TWO, beta=(0.584, 0.004), nu_par=(1.295, 0.006), nu_perp=(0.734, 0.004)),
             **_about(
                 _VOIGT,
                 delta=(0.4505, 0.001),
@@ -267,7 +72,7 @@ UNIVERSALITY: tuple[ExponentClass, ...] = (
                 theta=(0.2295, 0.001),
                 survival=(0.4505, 0.001),
             ),
-            **_about(_RESPONSE, field=(0.268, 0.004)),
+            **_about(f"{_RESPONSE}, with {_TWO}", field=(0.268, 0.004)),
         },
         hyperscaling="absorbing",
         aliases=("DP",),
@@ -286,7 +91,7 @@ UNIVERSALITY: tuple[ExponentClass, ...] = (
                 theta=(0.114, 0.004),
                 survival=(0.732, 0.004),
             ),
-            **_about(_RESPONSE, field=(0.398, 0.008)),
+            **_about(f"{_RESPONSE}, with {_THREE}", field=(0.398, 0.008)),
         },
         hyperscaling="absorbing",
         aliases=("DP",),
@@ -337,8 +142,8 @@ UNIVERSALITY: tuple[ExponentClass, ...] = (
                 z=(1.7415, 0.003),
                 survival=(0.2872, 0.001),
             ),
-            **_about("beta/delta, of the above", nu_par=(3.482, 0.07)),
-            **_about("beta/(delta z), of the above", nu_perp=(1.999, 0.04)),
+            **_about(f"beta/delta, with {_PARITY}", nu_par=(3.482, 0.07)),
+            **_about(f"beta/(delta z), with {_PARITY}", nu_perp=(1.999, 0.04)),
             **_exact("Jensen 1994, Phys. Rev. E 50, 3623 (even sector)", theta=0),
         },
         note="one-dimensional, with Z2-symmetric absorbing states or parity; the older estimates"
@@ -363,7 +168,7 @@ UNIVERSALITY: tuple[ExponentClass, ...] = (
         hyperscaling="absorbing",
     ),
     ExponentClass(
-        "mean-field tricritical directed percolation",
+        "mean-field tricritical percolation",
         None,
         _exact(
             "Ohtsuki & Keyes 1987, Phys. Rev. A 35, 2697; Lübeck 2006, J. Stat. Phys. 123, 193",
@@ -375,7 +180,7 @@ UNIVERSALITY: tuple[ExponentClass, ...] = (
             field=1 / 3,
         ),
         note="above 3 dimensions; the map with kappa = 3",
-        aliases=("TDP",),
+        aliases=("TDP", "mean-field tricritical DP"),
     ),
     ExponentClass(
         "conserved directed percolation",
@@ -413,11 +218,13 @@ UNIVERSALITY: tuple[ExponentClass, ...] = (
         "dynamical percolation",
         2,
         {
-            **_exact("Nienhuis 1982, Phys. Rev. Lett. 49, 1062 (exact)", beta=5 / 36, nu_perp=4 / 3),
-            **_about("Zhou et al. 2012, Phys. Rev. E 86, 061101", z=(1.13077, 2e-5)),
-            **_about("nu_perp z, of the above", nu_par=(1.50769, 3e-5)),
-            **_about("beta/nu_par, of the above", survival=(0.092120, 2e-6)),
-            **_about("d/z - 2 survival - 1, of the above", theta=(0.58446, 4e-5)),
+            **_exact(
+                "Nienhuis 1982, Phys. Rev. Lett. 49, 1062 (exact)", beta=5 / 36, nu_perp=4 / 3
+            ),
+            **_about(_SHORTEST, z=(1.13077, 2e-5)),
+            **_about(f"nu_perp z, with {_SHORTEST}", nu_par=(1.50769, 3e-5)),
+            **_about(f"beta/(nu_perp z), with {_SHORTEST}", survival=(0.092120, 2e-6)),
+            **_about(f"d/z - 2 survival - 1, with {_SHORTEST}", theta=(0.58446, 4e-5)),
         },
         note="spreading where a site is active only once; beta is of the share that was ever"
         " reached",
@@ -430,12 +237,8 @@ UNIVERSALITY: tuple[ExponentClass, ...] = (
         1,
         {
             **_exact(_GRINSTEIN, nu_par=1.5, nu_perp=1, z=1.5),
-            **_about(
-                "from 1.10(5), Tu, Grinstein & Muñoz 1997, Phys. Rev. Lett. 78, 274, to 1.184(10),"
-                " Kissinger et al. 2005, J. Stat. Mech., P06002",
-                delta=(1.16, 0.04),
-            ),
-            **_about("delta nu_par; 1.70(5) in Tu et al. 1997", beta=(1.74, 0.06)),
+            **_about(_UPPER, delta=(1.16, 0.04)),
+            **_about(f"3/2 delta, with {_UPPER}; Tu et al. have 1.70(5)", beta=(1.74, 0.06)),
         },
         note="noise proportional to the order parameter: KPZ interfaces bounded by a wall, and"
         " synchronisation of extended chaotic systems",
@@ -446,12 +249,8 @@ UNIVERSALITY: tuple[ExponentClass, ...] = (
         1,
         {
             **_exact(_GRINSTEIN, nu_par=1.5, nu_perp=1, z=1.5),
-            **_about(
-                "from .215(15), Muñoz & Hwa 1998, Europhys. Lett. 41, 147, to .228(5), Kissinger et"
-                " al. 2005, J. Stat. Mech., P06002",
-                delta=(0.225, 0.01),
-            ),
-            **_about("delta nu_par", beta=(0.338, 0.015)),
+            **_about(_LOWER, delta=(0.225, 0.01)),
+            **_about(f"3/2 delta, with {_LOWER}", beta=(0.338, 0.015)),
         },
         note="as MN1, with the wall on the other side of the interface",
         aliases=("MN2",),

@@ -45,7 +45,7 @@ class Curve(NamedTuple):
     high: tuple[float, ...] = ()
 
     @property
-    def count(self) -> int:
+    def parameters(self) -> int:
         """Parameters of both kinds."""
         return len(self.nonlinear) + len(self.linear)
 
@@ -66,8 +66,8 @@ class Fitted(NamedTuple):
     @property
     def bic(self) -> float:
         """``chi2 + parameters log(points)``."""
-        points = self.solution.dof + self.curve.count
-        return self.solution.chi2 + self.curve.count * math.log(points)
+        points = self.solution.dof + self.curve.parameters
+        return self.solution.chi2 + self.curve.parameters * math.log(points)
 
     def value(self, name: str) -> float:
         """A parameter."""
@@ -75,13 +75,13 @@ class Fitted(NamedTuple):
             return float(self.theta[self.curve.nonlinear.index(name)])
         return float(self.amplitudes[self.curve.linear.index(name)])
 
-    def index(self, name: str) -> int:
+    def place(self, name: str) -> int:
         """Its place in ``solution``."""
         return (*self.curve.nonlinear, *self.curve.linear).index(name)
 
     def error(self, name: str) -> float:
         """Half width of its 68.3 % interval."""
-        return float(self.solution.errors[self.index(name)])
+        return float(self.solution.errors[self.place(name)])
 
     def __call__(self, x: Array) -> Array:
         """The curve."""
@@ -95,19 +95,27 @@ def fit_curve(points: Series, curve: Curve, start: Array | None = None) -> Fitte
     """
     scale = float(np.exp(np.log(points.x).mean()))
     u = points.x / scale
-    whitener = points.whitener(curve.count)
+    whitener = points.whitener(curve.parameters)
     goal = whitener @ points.y
 
-    def amplitudes(theta: Array) -> tuple[Array, Array]:
+    def solved(theta: Array) -> tuple[Array, Array, Array]:
+        """Amplitudes, whitened residual, orthonormal basis of the whitened design."""
         matrix = whitener @ curve.design(u, theta)
         size = np.sqrt((matrix**2).sum(axis=0))
         basis, upper = np.linalg.qr(matrix / size)
         part = basis.T @ goal
         found = np.linalg.lstsq(upper, part, rcond=1e-13)[0] / size
-        return found, goal - basis @ part
+        return found, goal - basis @ part, basis
 
-    theta = _search(curve, u, points.y, start, lambda t: amplitudes(t)[1])
-    found, _ = amplitudes(theta)
+    def slope(theta: Array) -> Array:
+        """Derivative of the residual, without the turn of its basis (Kaufman 1975, BIT 15, 49)."""
+        found, _, basis = solved(theta)
+        matrix = whitener @ curve.slope(u, theta, found)
+        return np.asarray(basis @ (basis.T @ matrix) - matrix)
+
+    starts = [tuple(start)] if start is not None else curve.starts(u, points.y)
+    theta = _search(curve, starts, lambda theta: solved(theta)[1], slope)
+    found = solved(theta)[0]
     design = curve.design(u, theta)
     jacobian = np.column_stack([curve.slope(u, theta, found), design])
     solution = points.solution(jacobian, points.y - design @ found)
@@ -115,19 +123,31 @@ def fit_curve(points: Series, curve: Curve, start: Array | None = None) -> Fitte
 
 
 def _search(
-    curve: Curve, u: Array, y: Array, start: Array | None, rest: Callable[[Array], Array]
+    curve: Curve,
+    starts: Sequence[tuple[float, ...]],
+    rest: Callable[[Array], Array],
+    slope: Callable[[Array], Array],
 ) -> Array:
     """The best theta over all starts."""
     if not curve.nonlinear:
         return np.zeros(0)
     from scipy.optimize import least_squares
 
-    starts = [tuple(start)] if start is not None else curve.starts(u, y)
     low, high = np.array(curve.low), np.array(curve.high)
+    bounded = "omega" in curve.nonlinear  # the others stay inside by themselves, and are faster
     best = None
     for first in starts:
         inside = np.clip(first, low + 1e-6 * (high - low), high - 1e-6 * (high - low))
-        found = least_squares(rest, inside, bounds=(low, high), xtol=1e-11, ftol=1e-12, gtol=1e-12)
+        found = least_squares(
+            rest,
+            inside,
+            slope,
+            (low, high) if bounded else (-np.inf, np.inf),
+            method="trf" if bounded else "lm",
+            xtol=1e-11,
+            ftol=1e-12,
+            gtol=1e-12,
+        )
         if best is None or found.cost < best.cost:
             best = found
     assert best is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from depthscale.answers import InputError
 from depthscale.scaling.series import Array, Series, one_sigma, series
@@ -64,9 +64,7 @@ class EffectiveExponent:
 
         own = self.apart()
         samples = None if math.isinf(self.degrees) else int(self.degrees) + 1
-        return extrapolate(
-            own.x, own.value, covariance=own.covariance, samples=samples, **options
-        )
+        return extrapolate(own.x, own.value, covariance=own.covariance, samples=samples, **options)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, for JSON."""
@@ -163,10 +161,10 @@ def effective_exponent(
     )
 
 
-def _windows(x: Array, ratio: float, method: str) -> list[Array]:
+def _windows(x: Array, ratio: float, method: str) -> list[NDArray[np.intp]]:
     """Indices of the points of every window, none a part of the one before."""
     near = 1 + 1e-9
-    groups: list[Array] = []
+    groups: list[NDArray[np.intp]] = []
     for first in range(x.size - 1):
         if method == "pairs":
             reach = np.flatnonzero(x * near >= ratio * x[first])
@@ -179,7 +177,7 @@ def _windows(x: Array, ratio: float, method: str) -> list[Array]:
     return groups
 
 
-def _maker(points: Series, variance: Array, groups: list[Array]) -> tuple[Array, Array]:
+def _maker(points: Series, variance: Array, groups: list[NDArray[np.intp]]) -> tuple[Array, Array]:
     """The matrix [m, n] that makes exponents from ``log y``, and their places [m]."""
     maker = np.zeros((len(groups), len(points)))
     places = np.zeros(len(groups))

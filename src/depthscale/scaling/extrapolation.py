@@ -118,8 +118,9 @@ def extrapolate(
 
     A form of k parameters weighs ``exp(-criterion/2)``, with ``chi2 + k log n`` (BIC) or ``chi2 +
     2 k`` (AIC). The variance of the average is ``sum_i w_i (error_i^2 + (limit_i - limit)^2)``:
-    what the forms differ by is part of it. Left out are the form "power" with a fitted omega where
-    the constant does as well (omega then means nothing), and where omega is as slow as was searched.
+    what the forms differ by is part of it. Left out is the form "power" with a fitted omega where
+    the constant does as well (omega then means nothing), and where omega is as slow as was
+    searched.
 
     Parameters
     ----------
@@ -181,9 +182,7 @@ def extrapolate(
     )
 
 
-def _curves(
-    points: Series, forms: Sequence[str] | str | None, omega: float | None
-) -> list[Curve]:
+def _curves(points: Series, forms: Sequence[str] | str | None, omega: float | None) -> list[Curve]:
     asked = list(FORMS) if forms is None else [forms] if isinstance(forms, str) else list(forms)
     unknown = [form for form in asked if form not in FORMS]
     if unknown or not asked:
@@ -201,7 +200,7 @@ def _curves(
         "1/x": polynomial(1),
         "1/x, 1/x^2": polynomial(2),
     }
-    fitting = [curves[form] for form in asked if curves[form].count < len(points)]
+    fitting = [curves[form] for form in asked if curves[form].parameters < len(points)]
     if not fitting:
         raise InputError(
             f"{len(points)} points for {', '.join(asked)}; expected more points than parameters"
@@ -235,7 +234,7 @@ def _approach(fit: Fitted, criterion: str) -> Approach:
         chi2=fit.solution.chi2,
         dof=fit.solution.dof,
         p_value=fit.solution.p_value,
-        criterion=fit.bic if criterion == "bic" else fit.solution.chi2 + 2 * fit.curve.count,
+        criterion=fit.bic if criterion == "bic" else fit.solution.chi2 + 2 * fit.curve.parameters,
         weight=0.0,
         omega=fit.value("omega") if free else None,
         stuck=bool(fit.stuck) and fit.value("omega") < 1,

@@ -10,16 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from depthscale.answers import InputError, Undefined
-from depthscale.scaling.classes import (
-    UNIVERSALITY,
-    ExponentClass,
-    Prediction,
-    quantity_of,
-    split_quantity,
-)
-from depthscale.scaling.series import Array, checked_covariance
-from depthscale.theory.records import as_number
+from depthscale.answers import InputError
+from depthscale.scaling.classes import UNIVERSALITY, ExponentClass
+from depthscale.scaling.measurement import Derived, Measurement, derived, measurement
+from depthscale.scaling.ranking import SIGMAS, Rank, Separation, rank, separation
+from depthscale.scaling.series import Array
+from depthscale.theory.records import as_number, whole
 
 VERDICTS = {
     "identified": "one class is left, by at least two exponents",
@@ -29,69 +25,6 @@ VERDICTS = {
     "depends on the window": "no class holds in the last two windows",
     "not comparable": "no class states any of the exponents",
 }
-
-ANYWHERE = 3.0
-"""Width of the range in which an exponent may lie that a class does not state."""
-
-SIGMAS = 3.0
-"""Standard errors by which a measurement has to tell two classes apart."""
-
-_RELATIONS = (("delta", "beta", "nu_par"), ("z", "nu_par", "nu_perp"))
-_GREATEST = 1e6
-
-
-class Measurement(NamedTuple):
-    """Exponents [k] by name and their covariance [k, k]."""
-
-    names: tuple[str, ...]
-    values: Array
-    covariance: Array
-
-    @property
-    def errors(self) -> Array:
-        """Standard errors [k]."""
-        return np.asarray(np.sqrt(np.diag(self.covariance)))
-
-
-class Rank(NamedTuple):
-    """A class against the measurement.
-
-    ``compared``: the exponents that it states; ``predicted`` and ``uncertainty`` of each; ``pulls``
-    their differences to it over the errors of both. ``weight``: posterior probability among the
-    classes with equal odds before, an exponent that it does not state being anywhere in a range of
-    3.
-    """
-
-    member: ExponentClass
-    chi2: float
-    dof: int
-    p_value: float
-    weight: float
-    compared: tuple[str, ...]
-    missing: tuple[str, ...]
-    predicted: tuple[float, ...]
-    uncertainty: tuple[float, ...]
-    pulls: tuple[float, ...]
-    allowed: bool
-
-    @property
-    def label(self) -> str:
-        """Name and dimension of the class."""
-        return self.member.label
-
-
-class Separation(NamedTuple):
-    """What would tell two classes apart: an exponent, and its standard error for 3 of them.
-
-    ``exponent`` is None, and so is the rest, where no exponent that both state does.
-    """
-
-    one: str
-    other: str
-    exponent: str | None
-    values: tuple[float, float] | None
-    accuracy: float | None
-    now: float | None
 
 
 class WindowVerdict(NamedTuple):
@@ -103,14 +36,6 @@ class WindowVerdict(NamedTuple):
     measured: Measurement
 
 
-class Derived(NamedTuple):
-    """An exponent that follows from measured ones by a scaling relation."""
-
-    value: float
-    error: float
-    relation: str
-
-
 @dataclass(frozen=True)
 class Identification:
     """Classes by how well they fit measured exponents.
@@ -119,8 +44,8 @@ class Identification:
     state a measured exponent, first those that are allowed, by weight. ``allowed``: labels of the
     classes that ``verdict`` leaves. ``separating``: what would tell the best of them from each
     other one. ``derived``: what follows by scaling relations; it is no evidence of its own.
-    ``windows``: the verdict of each, where several were given. ``dropped``: exponents that no class
-    states; ``silent``: classes that state none of those measured.
+    ``windows``: the verdict of each, where several were given. ``warnings`` in plain language;
+    ``silent``: classes that state none of the measured exponents, or have no such decay.
     """
 
     verdict: str
@@ -238,16 +163,17 @@ def identify(
     seen = tuple(_window_verdict(label, part, members, level) for label, part in parts)
     warnings = _unused(measured, members)
     if len(seen) > 1:
-        verdict, allowed, notes = _settled(verdict, allowed, seen)
+        verdict, allowed, notes = _settled(ranking, seen)
         warnings += notes
+    warnings += _dimensions(ranking, allowed, dimension)
     found = Identification(
         verdict=verdict,
         sentence="",
         allowed=allowed,
         ranking=ranking,
-        separating=_separating(ranking, allowed, measured, members),
+        separating=_separating(ranking, allowed, measured),
         measured=measured,
-        derived=_derived(measured),
+        derived=derived(measured),
         level=level,
         dimension=dimension,
         windows=seen,
@@ -255,61 +181,6 @@ def identify(
         silent=silent,
     )
     return replace(found, sentence=_sentence(found))
-
-
-# Input -------------------------------------------------------------------------------------------
-
-
-def measurement(exponents: Mapping[str, Any], covariance: ArrayLike | None = None) -> Measurement:
-    """Measured exponents, checked: see ``identify``."""
-    if not isinstance(exponents, Mapping) or not exponents:
-        raise InputError(
-            f"exponents are {exponents!r}; expected a mapping of names to (value, error)"
-        )
-    names: list[str] = []
-    values: list[float] = []
-    errors: list[float | None] = []
-    for name, given in exponents.items():
-        quantity = quantity_of(name)
-        if quantity in names:
-            raise InputError(f"{name!r} is given twice (it is {quantity}); expected it once")
-        value, error = _pair(name, given)
-        names.append(quantity)
-        values.append(value)
-        errors.append(error)
-    if covariance is not None:
-        if any(error is not None for error in errors):
-            raise InputError("errors and a covariance were both given; expected one of them")
-        matrix = checked_covariance(covariance, len(names))
-    else:
-        lacking = [name for name, error in zip(exponents, errors, strict=True) if error is None]
-        if lacking:
-            raise InputError(
-                f"{lacking[0]} has no error; without one nothing is ruled out. Give (value, error),"
-                " or a covariance"
-            )
-        matrix = np.diag([float(error or 0.0) ** 2 for error in errors])
-    return Measurement(tuple(names), np.array(values), matrix)
-
-
-def _pair(name: str, given: Any) -> tuple[float, float | None]:
-    """Value and error, the second None where a number stands alone."""
-    if isinstance(given, str):
-        raise InputError(f"{name} is {given!r}; expected a number or (value, error)")
-    try:
-        parts = list(given)
-    except TypeError:
-        parts = [given]
-    if len(parts) not in (1, 2):
-        raise InputError(f"{name} is {given!r}; expected (value, error)")
-    numbers = [as_number(name, part) for part in parts]
-    if not math.isfinite(numbers[0]) or abs(numbers[0]) > _GREATEST:
-        raise InputError(f"{name} is {numbers[0]}; expected a finite number, at most {_GREATEST:g}")
-    if len(numbers) == 1:
-        return numbers[0], None
-    if not 0 < numbers[1] < _GREATEST:
-        raise InputError(f"{name} has the error {numbers[1]:g}; expected a number above 0")
-    return numbers[0], numbers[1]
 
 
 def _windows(
@@ -335,8 +206,7 @@ def _members(classes: Iterable[ExponentClass], dimension: int | None) -> list[Ex
     members = list(classes)
     if dimension is None:
         return members
-    if isinstance(dimension, bool) or not isinstance(dimension, int) or dimension < 0:
-        raise InputError(f"dimension is {dimension!r}; expected a whole number, at least 0")
+    dimension = whole("dimension", dimension, 0)
     kept = [c for c in members if c.dimension in (dimension, None)]
     if not any(c.dimension == dimension for c in kept) and dimension < 4:
         known = sorted({c.dimension for c in members if c.dimension is not None})
@@ -344,82 +214,15 @@ def _members(classes: Iterable[ExponentClass], dimension: int | None) -> list[Ex
     return kept
 
 
-# Ranking -----------------------------------------------------------------------------------------
-
-
-def rank(
-    measured: Measurement, members: Sequence[ExponentClass], level: float
-) -> tuple[tuple[Rank, ...], tuple[str, ...]]:
-    """Classes against a measurement, and the labels of those that state nothing of it."""
-    found: list[tuple[Rank, float]] = []
-    silent = []
-    for member in members:
-        one = _against(measured, member, level)
-        if one is None:
-            silent.append(member.label)
-        else:
-            found.append(one)
-    if not found:
-        return (), tuple(silent)
-    top = max(weight for _, weight in found)
-    total = sum(math.exp(weight - top) for _, weight in found)
-    weighed = [
-        (r._replace(weight=math.exp(weight - top) / total), weight) for r, weight in found
-    ]
-    weighed.sort(key=lambda pair: (not pair[0].allowed, -pair[1]))
-    return tuple(r for r, _ in weighed), tuple(silent)
-
-
-def _against(
-    measured: Measurement, member: ExponentClass, level: float
-) -> tuple[Rank, float] | None:
-    """A class and the logarithm of its weight; None where it states nothing."""
-    from scipy.stats import chi2 as chi_square
-
-    stated: list[tuple[str, Prediction]] = []
-    for name in measured.names:
-        prediction = member.predict(name)
-        if not isinstance(prediction, Undefined):
-            stated.append((name, prediction))
-    if not stated:
-        return None
-    names = tuple(name for name, _ in stated)
-    joint = member.predict(*names)
-    assert isinstance(joint, Prediction)
-    index = [measured.names.index(name) for name in names]
-    rest = measured.values[index] - joint.values
-    spread = measured.covariance[np.ix_(index, index)] + joint.covariance
-    scale = np.sqrt(np.diag(spread))
-    lower = np.linalg.cholesky(spread / np.outer(scale, scale))
-    white = np.linalg.solve(lower, rest / scale)
-    chi2 = float(white @ white)
-    height = -chi2 / 2 - float(np.log(np.diag(lower) * scale).sum())
-    height -= len(names) / 2 * math.log(2 * math.pi)
-    missing = tuple(name for name in measured.names if name not in names)
-    height -= len(missing) * math.log(ANYWHERE)
-    p_value = float(chi_square.sf(chi2, len(names)))
-    found = Rank(
-        member=member,
-        chi2=chi2,
-        dof=len(names),
-        p_value=p_value,
-        weight=0.0,
-        compared=names,
-        missing=missing,
-        predicted=tuple(joint.values.tolist()),
-        uncertainty=tuple(np.sqrt(np.diag(joint.covariance)).tolist()),
-        pulls=tuple((rest / scale).tolist()),
-        allowed=p_value >= level,
-    )
-    return found, height
-
-
 def _verdict(ranking: tuple[Rank, ...]) -> str:
     if not ranking:
         return "not comparable"
     allowed = [r for r in ranking if r.allowed]
-    if not allowed:
-        return "none of these"
+    return _left(allowed) if allowed else "none of these"
+
+
+def _left(allowed: Sequence[Rank]) -> str:
+    """The verdict where classes are left."""
     if len(allowed) > 1:
         return "cannot tell apart"
     return "identified" if allowed[0].dof > 1 else "compatible"
@@ -446,32 +249,42 @@ def _window_verdict(
 
 
 def _settled(
-    verdict: str, allowed: tuple[str, ...], seen: tuple[WindowVerdict, ...]
+    ranking: tuple[Rank, ...], seen: tuple[WindowVerdict, ...]
 ) -> tuple[str, tuple[str, ...], list[str]]:
-    """The verdict that lasts: by classes that hold in the last two windows."""
-    last, before = seen[-1], seen[-2]
-    lasting = tuple(
-        label for label in allowed if label in last.allowed and label in before.allowed
-    )
-    notes = []
-    early = [w for w in seen[:-2] if lasting and not set(lasting) & set(w.allowed)]
+    """Verdict, classes that last (they hold in the last two windows as well), and notes."""
+    reached = set(seen[-1].allowed) & set(seen[-2].allowed)
+    lasting = [r for r in ranking if r.allowed and r.label in reached]
+    labels = tuple(r.label for r in lasting)
+    notes = _passing(seen, labels)
+    early = [w.label for w in seen[:-2] if labels and not set(labels) & set(w.allowed)]
     if early:
-        names = ", ".join(w.label for w in early)
-        notes.append(f"corrections to scaling: the classes that are left do not hold on {names}")
-    passing: dict[str, list[str]] = {}
+        notes.append(
+            f"corrections to scaling: what is left does not hold on {', '.join(early)} yet"
+        )
+    notes += _drifts(seen)
+    if lasting:
+        return _left(lasting), labels, notes
+    if any(w.allowed for w in seen) or any(r.allowed for r in ranking):
+        return "depends on the window", (), notes
+    return "none of these" if ranking else "not comparable", (), notes
+
+
+def _passing(seen: tuple[WindowVerdict, ...], lasting: tuple[str, ...]) -> list[str]:
+    """Classes that hold in some windows alone."""
+    where: dict[str, list[str]] = {}
     for window in seen:
         for label in window.allowed:
             if label not in lasting:
-                passing.setdefault(label, []).append(window.label)
-    for label, where in passing.items():
-        notes.append(f"{label} holds only on {', '.join(where)}: passed through, not reached")
-    notes += _drifts(seen)
-    if lasting == allowed:
-        return verdict, allowed, notes
-    if not lasting:
-        held = verdict != "none of these" or any(w.allowed for w in seen)
-        return ("depends on the window" if held else verdict), (), notes
-    return ("identified" if len(lasting) == 1 else "cannot tell apart"), lasting, notes
+                where.setdefault(label, []).append(window.label)
+    return [
+        f"{label} holds on {', '.join(names)} alone: "
+        + (
+            "one window is not enough, it has to last"
+            if names == [seen[-1].label]
+            else "passed through, not reached"
+        )
+        for label, names in where.items()
+    ]
 
 
 def _drifts(seen: tuple[WindowVerdict, ...]) -> list[str]:
@@ -493,6 +306,16 @@ def _drifts(seen: tuple[WindowVerdict, ...]) -> list[str]:
     return notes
 
 
+def _dimensions(
+    ranking: tuple[Rank, ...], allowed: tuple[str, ...], dimension: int | None
+) -> list[str]:
+    """Say that the dimension would help where it was not given."""
+    left = {r.member.dimension for r in ranking if r.label in allowed}
+    if dimension is None and len(left - {None}) > 1:
+        return ["the classes that are left differ in the dimension of space; tell it"]
+    return []
+
+
 # What would tell them apart ----------------------------------------------------------------------
 
 
@@ -500,94 +323,11 @@ def _separating(
     ranking: tuple[Rank, ...],
     allowed: tuple[str, ...],
     measured: Measurement,
-    members: Sequence[ExponentClass],
 ) -> tuple[Separation, ...]:
     left = [r.member for r in ranking if r.label in allowed]
     if len(left) < 2:
         return ()
     return tuple(separation(left[0], other, measured) for other in left[1:])
-
-
-def separation(
-    one: ExponentClass, other: ExponentClass, measured: Measurement | None = None
-) -> Separation:
-    """The exponent that tells two classes apart at the largest relative error, and that error.
-
-    A standard error s suffices where ``|a - b| >= 3 sqrt(s^2 + u_a^2 + u_b^2)``, with the
-    uncertainties of both classes.
-    """
-    from depthscale.scaling.classes import EXPONENTS
-
-    best: tuple[float, str, tuple[float, float], float] | None = None
-    for name in EXPONENTS:
-        here, there = one.predict(name), other.predict(name)
-        if isinstance(here, Undefined) or isinstance(there, Undefined):
-            continue
-        a, b = float(here.values[0]), float(there.values[0])
-        square = ((a - b) / SIGMAS) ** 2 - float(here.covariance[0, 0] + there.covariance[0, 0])
-        if square <= 0:
-            continue
-        accuracy = math.sqrt(square)
-        relative = accuracy / max(abs(a), abs(b))
-        if best is None or relative > best[0] + 1e-12:
-            best = (relative, name, (a, b), accuracy)
-    if best is None:
-        return Separation(one.label, other.label, None, None, None, None)
-    _, name, values, accuracy = best
-    now = None
-    if measured is not None and name in measured.names:
-        now = float(measured.errors[measured.names.index(name)])
-    return Separation(one.label, other.label, name, values, accuracy, now)
-
-
-def _derived(measured: Measurement) -> dict[str, Derived]:
-    """Exponents that follow from two measured ones, with the covariance of these."""
-    place = {name: k for k, name in enumerate(measured.names)}
-    expressed = {name: (float(measured.values[k]), _unit(k, len(place))) for name, k in place.items()}
-    for name, k in place.items():
-        one, two = split_quantity(name)
-        if one == "1" and two not in expressed and measured.values[k] != 0:
-            value = 1 / float(measured.values[k])
-            expressed[two] = (value, -(value**2) * _unit(k, len(place)))
-    found: dict[str, Derived] = {}
-    for name, (value, slope) in expressed.items():
-        if name not in place:
-            found[name] = _with_error(value, slope, measured, f"1/(1/{name})")
-    for _ in _RELATIONS:
-        for top, one, two in _RELATIONS:
-            missing = [name for name in (top, one, two) if name not in expressed]
-            if len(missing) != 1:
-                continue
-            new = _third(missing[0], (top, one, two), expressed)
-            if new is not None:
-                expressed[missing[0]] = new[0]
-                found[missing[0]] = _with_error(*new[0], measured, new[1])
-    return found
-
-
-def _third(
-    missing: str, names: tuple[str, str, str], known: Mapping[str, tuple[float, Array]]
-) -> tuple[tuple[float, Array], str] | None:
-    """The third of ``top = one/two``, its derivative, and the relation in words."""
-    top, one, two = names
-    if missing == one:
-        (a, da), (b, db) = known[top], known[two]
-        return (a * b, a * db + b * da), f"{top} {two}"
-    divisor = two if missing == top else top
-    (a, da), (b, db) = known[one], known[divisor]
-    if b == 0:
-        return None
-    return (a / b, da / b - a / b**2 * db), f"{one}/{divisor}"
-
-
-def _unit(k: int, count: int) -> Array:
-    unit = np.zeros(count)
-    unit[k] = 1.0
-    return unit
-
-
-def _with_error(value: float, slope: Array, measured: Measurement, relation: str) -> Derived:
-    return Derived(value, math.sqrt(float(slope @ measured.covariance @ slope)), relation)
 
 
 # Words -------------------------------------------------------------------------------------------
@@ -596,14 +336,13 @@ def _with_error(value: float, slope: Array, measured: Measurement, relation: str
 def _sentence(found: Identification) -> str:
     """The verdict in one sentence, with the class or classes that it is about."""
     names = ", ".join(found.allowed)
-    best = found.best
-    if found.verdict == "identified":
-        return f"{names}, by {best.dof if best else 0} exponents"
-    if found.verdict == "compatible":
-        name = best.compared[0] if best else ""
+    best = next((r for r in found.ranking if r.label in found.allowed), found.best)
+    if found.verdict == "identified" and best is not None:
+        return f"{names}, by {best.dof} exponents"
+    if found.verdict == "compatible" and best is not None:
         return (
-            f"{names} alone is left, but {name} by itself identifies no class: classes beyond the"
-            " table may share it; measure another exponent"
+            f"{names} alone is left, but {best.compared[0]} by itself identifies no class: classes"
+            " beyond the table may share it; measure another exponent"
         )
     if found.verdict == "cannot tell apart":
         return f"{len(found.allowed)} classes are left: {names}"
@@ -614,8 +353,7 @@ def _sentence(found: Identification) -> str:
     if found.verdict == "none of these" and best is not None:
         near = min(found.ranking, key=lambda r: -r.p_value)
         return (
-            f"the nearest, {near.label}, has probability {near.p_value:.2g}, below"
-            f" {found.level:g}"
+            f"the nearest, {near.label}, has probability {near.p_value:.2g}, below {found.level:g}"
         )
     return f"no class states {', '.join(found.measured.names)}"
 
@@ -638,7 +376,7 @@ def _row(r: Rank) -> dict[str, Any]:
         "weight": r.weight,
         "exponents": exponents,
         "missing": list(r.missing),
-        "source": r.member.source,
+        "source": r.member.source(*r.compared),
         "note": r.member.note,
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,8 +22,9 @@ DRAWS = 20_000
 _SMOOTH = 1e-3
 """Probability of so small a chi2 below which errors are not those of independent points."""
 
-_DECIDED = 2.0
-"""Difference of two BIC that counts: a factor e of posterior weight."""
+_DECIDED = 6.0
+"""Difference of two BIC from which another form is preferred, "strong" in Kass and Raftery (1995,
+J. Am. Stat. Assoc. 90, 773)."""
 
 
 class Cut(NamedTuple):
@@ -174,10 +175,10 @@ def power_law(
     if not 0 < level < 1:
         raise InputError(f"level is {level:g}; expected a probability inside (0, 1)")
     cuts = whole("cuts", cuts, 0)
-    if len(points) < curve.count:
+    if len(points) < curve.parameters:
         raise InputError(
-            f"{len(points)} points for {curve.count} parameters; take a wider window or a form with"
-            " fewer"
+            f"{len(points)} points for {curve.parameters} parameters; take a wider window or a form"
+            " with fewer"
         )
     if not np.any(points.y > 0):
         raise InputError("no y is above 0; a power law with positive amplitude needs some")
@@ -203,7 +204,7 @@ def power_law(
         warnings=(),
         fitted=best,
     )
-    return law.__class__(**{**law.__dict__, "warnings": tuple(_warnings(law, level))})
+    return replace(law, warnings=tuple(_warnings(law, level)))
 
 
 def _curve(
@@ -255,7 +256,7 @@ def _parameters(
         """With its derivatives by the fitted parameters."""
         gradient = np.zeros(len(covariance))
         for other, slope in by.items():
-            gradient[best.index(other)] = slope
+            gradient[best.place(other)] = slope
         found[name] = (value, widen * math.sqrt(float(gradient @ covariance @ gradient)))
 
     size = best.value("amplitude")
@@ -284,18 +285,18 @@ def _others(points: Series, curve: Curve, reference: float | None) -> dict[str, 
     return {
         other.name: fit_curve(points, other).bic
         for other in rest
-        if other.name != curve.name and len(points) > other.count
+        if other.name != curve.name and len(points) > other.parameters
     }
 
 
 def _stability(points: Series, best: Fitted, cuts: int) -> tuple[tuple[Cut, ...], Quantity]:
     """Fits of parts of the window, and how probable their largest drift is by chance."""
-    spare = len(points) - best.curve.count - 1
+    spare = len(points) - best.curve.parameters - 1
     if cuts == 0 or spare < 1:
         why = "not asked for" if cuts == 0 else "no points to spare"
         return (), Undefined(f"no part of the window was fitted: {why}")
     counts = sorted({int(k) for k in np.linspace(1, spare, min(cuts, spare)).round()})
-    place = best.index("exponent")
+    place = best.place("exponent")
     found: list[Cut] = []
     makers: list[Array] = []
     for side in ("smallest", "largest"):
@@ -364,8 +365,8 @@ def _warnings(law: PowerLaw, level: float) -> list[str]:
     if isinstance(law.p_value, float):
         if law.p_value < level:
             notes.append(
-                f"this form does not describe the points: chi2 = {law.chi2:.3g} on {law.dof} degrees"
-                f" of freedom, probability {law.p_value:.2g}"
+                f"this form does not describe the points: chi2 = {law.chi2:.3g} on {law.dof}"
+                f" degrees of freedom, probability {law.p_value:.2g}"
             )
         elif law.p_value > 1 - _SMOOTH and law.kind == "errors":
             notes.append(
@@ -393,7 +394,7 @@ def _preferred(law: PowerLaw) -> list[str]:
     if gain <= _DECIDED:
         plain = law.bic.get("none", -math.inf)
         if law.correction is not None and plain < own:
-            return [f"the correction is not needed: BIC of the plain power law is no worse"]
+            return ["the correction is not needed: BIC of the plain power law is no worse"]
         return []
     if best == "none":
         return [f"the correction is not needed: BIC prefers the plain power law, by {gain:.4g}"]

@@ -290,9 +290,7 @@ def _errors(error: ArrayLike, count: int) -> Array:
     return errors
 
 
-def _from_realisations(
-    raw: Array, count: int, y: ArrayLike | None
-) -> tuple[Array, Array, float]:
+def _from_realisations(raw: Array, count: int, y: ArrayLike | None) -> tuple[Array, Array, float]:
     if raw.shape[1] != count:
         raise InputError(f"realisations have {raw.shape[1]} points and x has {count}")
     if len(raw) < 3:
