@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from depthscale.answers import InputError, Undefined
-from depthscale.scaling.class_records import (
-    EXPONENTS,
-    Exponent,
-    ExponentClass,
-    quantity_of,
-    split_quantity,
-)
+from depthscale.scaling.class_records import EXPONENTS, quantity_of, split_quantity
 from depthscale.scaling.classes import UNIVERSALITY, exponent_class
 from depthscale.scaling.identify import VERDICTS, identify
 from depthscale.scaling.ranking import separation
@@ -33,8 +27,15 @@ CNN = {  # shared-weight convolutional networks, by window of layers
 }
 
 
-def stated(member: ExponentClass, name: str) -> Exponent | None:
-    return member.exponents.get(name)
+def stating(*names: str, **having: bool) -> pytest.MarkDecorator:
+    """A test of all classes that state these exponents and have these attributes."""
+    members = [
+        m
+        for m in UNIVERSALITY
+        if set(names) <= set(m.exponents)
+        and all(bool(getattr(m, key)) == value for key, value in having.items())
+    ]
+    return pytest.mark.parametrize("member", members, ids=[m.label for m in members])
 
 
 def spread_of(*parts: tuple[float, float]) -> float:
@@ -45,15 +46,12 @@ def spread_of(*parts: tuple[float, float]) -> float:
 # The table ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("member", UNIVERSALITY, ids=LABELS)
-class TestTable:
+class TestRelations:
     """Independent estimates are within two joint uncertainties of a relation."""
 
+    @stating("delta", "beta", "nu_par")
     def test_decay_is_beta_over_nu_par(self, member):
-        numbers = [stated(member, name) for name in ("delta", "beta", "nu_par")]
-        if None in numbers:
-            pytest.skip("not all are stated")
-        delta, beta, nu = numbers
+        delta, beta, nu = (member.exponents[n] for n in ("delta", "beta", "nu_par"))
         error = spread_of(
             (1, delta.uncertainty),
             (1 / nu.value, beta.uncertainty),
@@ -61,11 +59,9 @@ class TestTable:
         )
         assert abs(delta.value - beta.value / nu.value) <= 2 * error
 
+    @stating("z", "nu_par", "nu_perp")
     def test_z_is_the_ratio_of_the_nus(self, member):
-        numbers = [stated(member, name) for name in ("z", "nu_par", "nu_perp")]
-        if None in numbers:
-            pytest.skip("not all are stated")
-        z, par, perp = numbers
+        z, par, perp = (member.exponents[n] for n in ("z", "nu_par", "nu_perp"))
         error = spread_of(
             (1, z.uncertainty),
             (1 / perp.value, par.uncertainty),
@@ -73,10 +69,9 @@ class TestTable:
         )
         assert abs(z.value - par.value / perp.value) <= 2 * error
 
+    @stating("theta", "z", "survival", hyperscaling=True)
     def test_hyperscaling_of_spreading(self, member):
-        if not member.hyperscaling:
-            pytest.skip("no such relation")
-        theta, z, survival = (member.exponents[name] for name in ("theta", "z", "survival"))
+        theta, z, survival = (member.exponents[n] for n in ("theta", "z", "survival"))
         d = member.dimension
         if member.hyperscaling == "absorbing":
             delta = member.exponents["delta"]
@@ -92,10 +87,9 @@ class TestTable:
         )
         assert abs(theta.value - expected) <= 2 * error
 
+    @stating("field", "nu_perp", dimension=True)
     def test_response_to_a_field(self, member):
         """``1/field = (nu_par + d nu_perp)/beta - 1``; in equilibrium without ``nu_par``."""
-        if stated(member, "field") is None or not member.dimension:
-            pytest.skip("not stated, or without dimension")
         found = member.predict("beta", "nu_perp", "field")
         beta, perp, response = found.values
         par = 0.0 if member.equilibrium else float(member.predict("nu_par").values[0])
@@ -103,6 +97,9 @@ class TestTable:
         error = math.sqrt(found.covariance[2, 2]) + 1e-5
         assert abs(response - expected) <= 2 * error
 
+
+@pytest.mark.parametrize("member", UNIVERSALITY, ids=LABELS)
+class TestTable:
     def test_every_number_has_a_source_and_a_meaning(self, member):
         for name, number in member.exponents.items():
             assert name in EXPONENTS
