@@ -351,7 +351,7 @@ def test_result_tells_means_errors_and_tables():
 
 
 def test_effective_exponents_of_a_power_law():
-    """Values 3 l^-.4 times a factor of each realisation have no error, and one of each depth has."""
+    """``3 l^-.4`` times a factor of each realisation has no error, times one of each depth has."""
     depths, generator = np.array([0, 1, 2, 4, 8, 16]), np.random.default_rng(0)
     law = 3.0 * np.array([1, *depths[1:]]) ** -0.4
     values = np.zeros((4000, 6, len(NAMES)))

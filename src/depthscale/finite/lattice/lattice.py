@@ -187,7 +187,7 @@ class Lattice:
         values = self.channels * self.grid.sites
         begun = as_start(start, length, self.channels, self.grid)
         begun.check(realisations)
-        about = {
+        about: dict[str, Any] = {
             "activation": self.activation.name,
             "sigma_w": self.sigma_w,
             "sigma_b": self.sigma_b,

@@ -76,7 +76,9 @@ class LatticeRun:
         count = exists.sum(0)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             off = np.where(exists, values - values.sum(0) / count, 0.0)
-            return np.asarray(np.sqrt(np.square(off).sum(0) / np.where(count > 1, count - 1, np.nan)))
+            return np.asarray(
+                np.sqrt(np.square(off).sum(0) / np.where(count > 1, count - 1, np.nan))
+            )
 
     def sem(self, name: str = "rho") -> Array:
         """Standard errors of the means, ``[depth]``."""
@@ -205,6 +207,8 @@ class LatticeRun:
         }
         if self.about["start"] == "site":
             record["survival"] = _numbers(self.survival())
+            share = self.survival()
+            record["survival_error"] = _numbers(np.sqrt(share * (1 - share) / self.realisations))
             record["active_sites"] = _numbers(sites.mean(0))
             record["active_sites_error"] = _numbers(self.sem("active") * self.sites)
             record["spread"] = _numbers(self.mean("spread"))
