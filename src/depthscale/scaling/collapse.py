@@ -19,6 +19,7 @@ from depthscale.scaling.form import Form
 from depthscale.scaling.judgement import UNLIKELY, Evidence, warnings_of
 from depthscale.scaling.points import Points, as_points
 from depthscale.scaling.starts import search
+from depthscale.scaling.tables import names_of
 from depthscale.scaling.uncertainty import profile as limits_of
 from depthscale.scaling.uncertainty import resampled
 from depthscale.scaling.windows import Window, corrected, effective, stability
@@ -104,6 +105,17 @@ class Collapse:
 
     def __getitem__(self, name: str) -> Estimate:
         return self.parameters[name]
+
+    @property
+    def stable(self) -> bool:
+        """Whether the points fall onto one curve and no part of them says otherwise.
+
+        At a chance of ``UNLIKELY`` for chi-square and, in all, for the windows.
+        """
+        if self.p_value is not None and self.p_value < UNLIKELY:
+            return False
+        windows = [w.p_value for w in self.stability if w.p_value is not None]
+        return not windows or min(windows) * len(windows) >= UNLIKELY
 
     def scaled(self) -> tuple[tuple[Array, ...], Array, Array]:
         """Scaling variables, and ``y`` and its error over the prefactor: what collapses, [n]."""
@@ -280,10 +292,8 @@ def _read(
     realisation: str | None,
     window: Mapping[str, tuple[float, float]] | None,
 ) -> tuple[Points, Form]:
-    from depthscale.scaling.points import names_of
-
     columns = [name for name in names_of(data) if name not in (y, error, realisation)]
-    parsed = form if isinstance(form, Form) else Form.parse(form, columns)
+    parsed = form if isinstance(form, Form) else Form.parse(form, columns, y)
     extra = [*parsed.variables, *(window or {})]
     points = as_points(
         data,

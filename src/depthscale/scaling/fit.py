@@ -16,7 +16,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from depthscale.scaling.bases import RIDGE, Array, Basis, Warp, Warped
 from depthscale.scaling.form import Form
 from depthscale.scaling.points import Points
+from depthscale.scaling.program import Evaluated
 
 STEPS = 60
 """Evaluations of a fit, at most."""
@@ -198,7 +198,7 @@ class Problem:
         self.errors_known = points.errors_known
         self.dilution = 1.0
         """What the noise along a curve is larger by than that of one point, where correlated."""
-        self._columns = {name: points.columns[name] for name in form.variables}
+        self._evaluated = form.bind({name: points.columns[name] for name in form.variables})
         self._place = [form.parameters.index(name) for name in self.names]
         self._values = np.array([self.fixed.get(name, math.nan) for name in form.parameters])
         self._hold = np.array([1 / FAR[form.roles[name].kind] for name in self.names])
@@ -236,9 +236,9 @@ class Problem:
         values[self._place] = free
         return values
 
-    def scaled(self, free: Array) -> Any:
+    def scaled(self, free: Array) -> Evaluated:
         """Prefactor and arguments of the form at these parameters."""
-        return self.form.evaluate(self._columns, self.values(free))
+        return self._evaluated(self.values(free))
 
     def at(self, free: Array, basis: Basis) -> Trial | None:
         """Residuals and derivatives; None where the form has no value there."""
