@@ -150,7 +150,7 @@ def _contact(axes: Axes, runs: Runs) -> None:
     axes.set_xlabel(r"$t/\sqrt{N}$")
     axes.set_ylabel(r"$\rho\,\sqrt{N}$")
     axes.legend(loc="lower left")
-    axes.set_title("contact process, complete graph (exact)")
+    axes.set_title("contact process, complete graph")
 
 
 def _guide(axes: Axes, x: Array, y: Array, slope: float, text: str) -> None:
