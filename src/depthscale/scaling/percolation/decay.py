@@ -128,6 +128,7 @@ def decay(
     *,
     start: Start = "full",
     observed: Observed = "active",
+    weather: Automaton | None = None,
     workers: int = 1,
     progress: bool | None = None,
 ) -> Decay:
@@ -151,6 +152,10 @@ def decay(
         ``"full"``: every site active; ``"half"``: each with probability 1/2.
     observed:
         ``"active"`` sites, or in 1+1 dimensions ``"walls"``: neighbours that differ.
+    weather:
+        Another model on the same lattice, for disorder in time: with probability 1/2 a step follows
+        it instead, all sites at once, and so do all 64 realisations of a block, whose mean
+        (``blocks(64)``) is then one realisation of the weather.
     workers:
         Processes.
     progress:
@@ -184,6 +189,8 @@ def decay(
         )
     if observed == "walls" and automaton.dimension != 1:
         raise InputError("walls are counted in 1+1 dimensions only; observe 'active' sites")
+    if weather is not None:
+        _check_weather(automaton, weather)
     sites = automaton.sites(length)
     if sites > _MOST_SITES:
         raise InputError(f"length = {length}: {sites:.3g} sites; expected at most {_MOST_SITES}")
@@ -195,6 +202,7 @@ def decay(
             times=steps,
             start=start,
             observed=observed,
+            weather=weather,
         ),
         BITS,
         realisations,
@@ -205,6 +213,21 @@ def decay(
         label="Realisations",
     )
     return Decay(automaton, length, steps, density, observed, start, seed)
+
+
+def _check_weather(automaton: Automaton, weather: Automaton) -> None:
+    """Two models whose steps can take turns."""
+    alike = isinstance(weather, Automaton) and weather.lattice == automaton.lattice
+    kinds = [
+        [len(set(model.chances)), min(model.chances) > 0]
+        for model in (automaton, weather)
+        if isinstance(model, Automaton)
+    ]
+    if not alike or kinds[0] != kinds[1]:
+        raise InputError(
+            f"weather is {weather!r}; expected a model of the same kind and lattice as"
+            f" {automaton.name}, with chances above 0"
+        )
 
 
 def joined(runs: Sequence[Decay]) -> dict[str, Array]:
