@@ -267,7 +267,7 @@ def series(
 def _check_units(name: str, values: Array) -> None:
     """Refuse numbers whose squares leave float64; zeros are let through."""
     size = np.abs(values[values != 0])
-    if size.size and not (_SMALLEST <= size.min() and size.max() <= 1 / _SMALLEST):
+    if size.size and not (size.min() >= _SMALLEST and size.max() <= 1 / _SMALLEST):
         raise InputError(
             f"{name} goes from {size.min():.3g} to {size.max():.3g} in size; expected numbers"
             f" between {_SMALLEST:g} and {1 / _SMALLEST:g}; take other units, or fewer points"
@@ -288,7 +288,7 @@ def _finite(name: str, values: ArrayLike, dimensions: int) -> Array:
         raise InputError(
             f"{name} holds {array.ravel()[bad]} at place {bad}; leave out what is not finite"
         )
-    if name != "covariance":
+    if name not in ("covariance", "realisations"):  # in which small numbers are no harm
         _check_units(name, array)
     return array
 
@@ -310,6 +310,7 @@ def _from_realisations(raw: Array, count: int, y: ArrayLike | None) -> tuple[Arr
         raise InputError(f"realisations have {raw.shape[1]} points and x has {count}")
     if len(raw) < 3:
         raise InputError(f"{len(raw)} realisations tell no errors; expected at least 3")
+    _check_units("the largest of the realisations", np.abs(raw).max(axis=0))
     values = raw.mean(axis=0)
     if y is not None:
         given = _finite("y", y, 1)
