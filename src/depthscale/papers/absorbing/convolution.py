@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from depthscale.finite.lattice.lattice import Lattice
 from depthscale.finite.lattice.result import LatticeRun
@@ -373,10 +374,11 @@ def _spreading(runs: Runs) -> list[Claim]:
     return claims
 
 
-def _slope(depths: Array, values: Array, window: tuple[int, int]) -> Measured:
+def _slope(depths: ArrayLike, values: Array, window: tuple[int, int]) -> Measured:
     """Of ``ln mean`` over ``ln depth``; whole networks scatter, ``values`` [network, depth]."""
-    late = (depths >= window[0]) & (depths <= window[1])
-    x = np.log(depths[late])
+    layers = np.asarray(depths, dtype=float)
+    late = (layers >= window[0]) & (layers <= window[1])
+    x = np.log(layers[late])
     weight = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     mean = values[:, late].mean(axis=0)
     pull = (values[:, late] / mean - 1) @ weight
