@@ -62,7 +62,7 @@ class FiniteSizeLaw:
     >>> from depthscale.theory.transition import absorbing_transition
     >>> found = FiniteSizeLaw(absorbing_transition("tanh", sigma_b=0.3), (1.0,))
     >>> print(found.mean.value.round(3), found.quantile(0.5).value.round(3))
-    [2.494] [1.434]
+    [2.494] [1.216]
     """
 
     transition: AbsorbingTransition

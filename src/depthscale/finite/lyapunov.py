@@ -149,7 +149,7 @@ def lyapunov_exponent(
     settle = math.ceil(_SETTLE * max(chain.memory for chain in chains))
     blocks = -(-number // _BLOCK)
     parts = []
-    with progress_bar("networks", blocks, progress) as advance:
+    with progress_bar("networks", blocks, shown=progress) as advance:
         for block in range(blocks):
             stream = np.random.Generator(np.random.Philox(np.random.SeedSequence([start, block])))
             parts.append(_followed(chains, width, settle, count, stream))
@@ -231,8 +231,8 @@ def measured_boundary(
     step = min(max(uncertain, 0.01 * place), 0.03 * place)
     try:
         found = exponent(place + step * np.array([-1.0, 0.0, 1.0]), nets)
-    except InputError as error:
-        return Undefined(f"at width {n} the exponent ends next to sigma_w = {place:.4g}: {error}")
+    except InputError as why:
+        return Undefined(f"at width {n} the exponent ends next to sigma_w = {place:.4g}: {why}")
     low, middle, high = found.value / gamma  # as shifts of weights
     slope, bend = (high - low) / 2, (high - 2 * middle + low) / 2
     # of middle + slope u + bend u^2

