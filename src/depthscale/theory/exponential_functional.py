@@ -60,11 +60,10 @@ def log_integral_growth(
     1.0
     """
     times = _YorTime.of(drift, variance, time)
-    order = whole("derivative", derivative, 0)
-    nu = times.nu
-    # the rightmost singularity: poles of psi(b) at lambda = nu and of psi(1 + a) at -2 - nu, or the
-    # branch point of lambda
-    edge = max(nu, -2 - nu, 0.0) ** 2 / 2
+    order, nu = whole("derivative", derivative, 0), times.nu
+    # the rightmost singularity in p: poles of psi(b) at 0 for nu > 0 and of psi(1 + a) at
+    # 2 + 2 nu for nu < -2; else the branch point of lambda
+    edge = 0.0 if nu > 0 else 2 + 2 * nu if nu < -2 else -(nu**2) / 2
     return times.inverse(lambda p: p**order, edge) / times.unit ** (1 + order)
 
 
@@ -77,8 +76,7 @@ def log_integral(drift: float, variance: float, time: ArrayLike) -> Array:
     (0.693147, 0.693147)
     """
     times = _YorTime.of(drift, variance, time)
-    edge = max(times.nu, -2 - times.nu, abs(times.nu)) ** 2 / 2  # 1/p has a pole at 0
-    found = times.inverse(lambda p: 1 / p, edge)
+    found = times.inverse(lambda p: 1 / p, 0.0)
     return np.asarray(found - np.euler_gamma - math.log(2) + math.log(times.unit))
 
 
@@ -103,15 +101,16 @@ class _YorTime(NamedTuple):
         return cls(t * square / 4, 4 / square, 2 * m / square)
 
     def inverse(self, factor: Callable[[Array], Array], edge: float) -> Array:
-        """Of ``-factor(p) (psi(1 + a) + psi(b))``, singular at ``p + nu^2/2 <= edge`` only."""
+        """Of ``-factor(p) (psi(1 + a) + psi(b))``, whose singularities have ``p <= edge``."""
         place, weight = _contour()
-        beyond = place / self.scaled[..., None]
-        shift = edge - self.nu**2 / 2
-        root = np.sqrt(2 * (beyond + edge))
-        image = -_digamma(1 + (root + self.nu) / 2) - _digamma((root - self.nu) / 2)
-        total = (weight * image * factor(beyond + shift)).sum(axis=-1).real
+        p = place / self.scaled[..., None] + edge
+        large = (np.sqrt(2 * p + self.nu**2) + abs(self.nu)) / 2
+        small = p / (2 * large)  # a b = p/2: the smaller one without cancellation
+        a, b = (large, small) if self.nu >= 0 else (small, large)
+        image = -(_digamma(1 + a) + _digamma(b)) * factor(p)
+        total = (weight * image).sum(axis=-1).real
         with np.errstate(under="ignore", over="ignore"):
-            return np.asarray(np.exp(shift * self.scaled) * total / self.scaled)
+            return np.asarray(np.exp(edge * self.scaled) * total / self.scaled)
 
 
 def _digamma(z: Array) -> Array:
