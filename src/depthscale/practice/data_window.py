@@ -205,19 +205,21 @@ def _scores(data: DataSet, kappa: float, stretches: Array, steps: float, seed: i
 
 def spread_gaps(gaps: Array, stretch: float, kappa: float = 2.0) -> Array:
     """``1 - Theta_off/Theta_diag`` of the class at this stretch, for pairs so far apart."""
-    found = np.exp(_class_spline(float(stretch), float(kappa))(np.log(np.clip(gaps, SAME, 2.0))))
+    nodes, logs = _class_table(float(stretch), float(kappa))
+    found = np.exp(np.interp(np.log(np.clip(gaps, SAME, 2.0)), nodes, logs))
     return np.where(gaps > 0, found, 0.0)
 
 
 @lru_cache(512)
-def _class_spline(stretch: float, kappa: float) -> Any:
-    """``ln(1 - Theta_off/Theta_diag)`` of the class by ``ln rho_0``, from 1e-12 to 2."""
+def _class_table(stretch: float, kappa: float) -> tuple[Array, Array]:
+    """``ln(1 - Theta_off/Theta_diag)`` of the class by ``ln rho_0``, good to 1e-5 in between."""
     from scipy.interpolate import make_interp_spline
 
     nodes = np.linspace(math.log(SAME), math.log(2.0), 240)
     rho = np.minimum(np.exp(nodes), 2.0)
     values = window_deficit(stretch * rho ** (kappa - 1), kappa, rho0=rho)
-    return make_interp_spline(nodes, np.log(values), k=5)
+    fine = np.linspace(nodes[0], nodes[-1], 4000)
+    return fine, np.asarray(make_interp_spline(nodes, np.log(values), k=5)(fine))
 
 
 def _crossing(x: Array, y: Array, level: float, start: int, step: int) -> float:

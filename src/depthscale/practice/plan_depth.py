@@ -47,8 +47,9 @@ DEEPEST = 2000
 LENGTHS = np.geomspace(1e-4, 1e4, 97)
 """Lengths q of the critical line that are looked at: twelve a decade."""
 
-MOST_BIAS = 10.0
-"""Larger ``sigma_b`` are not proposed: the bias then is all of the signal."""
+LEAST_BIAS, MOST_BIAS = 1e-3, 10.0
+"""Of ``sigma_b`` that is proposed: below, the length forgets more slowly than any depth in use;
+above, the bias is all of the signal."""
 
 
 class LinePoint(NamedTuple):
@@ -81,7 +82,8 @@ class DepthPlan:
     stretch, X:
         ``beta a L`` of the plan, and times ``rho_0^beta`` of the median pair.
     verdict:
-        "inside", "too shallow", "too deep", "choose" (neither was given) or "no window".
+        "inside", "too shallow", "too deep", "too narrow" (for the width that was given), "choose"
+        (neither depth nor bias was given) or "no window".
     depth_window, sigma_b_window:
         Depths for this bias; biases for this depth. Both ends, or ``Undefined``.
     width, width_spread:
@@ -278,9 +280,14 @@ class _Request:
             layer = _between(layers, line, window.best / (hops or 1), place)
             point = _line_point(layer, window)
         chosen = hops if hops is not None else max(1, round(window.best / point.stretch))
+        depths, more = self._depths(point, _widths(layer, 1, self.deviation)[0])
+        if hops is None and isinstance(depths, tuple):
+            chosen = int(min(chosen, depths[1]))
         stretch = point.stretch * chosen
         mu, mean, spread = _widths(layer, chosen, self.deviation)
-        depths, more = self._depths(point, mu)
+        verdict = _verdict(stretch, window)
+        if verdict == "inside" and self.units is not None and not isinstance(mean, Undefined):
+            verdict = "inside" if mean <= self.units else "too narrow"
         return replace(
             empty,
             sigma_w=point.sigma_w,
@@ -288,7 +295,7 @@ class _Request:
             depth=chosen,
             stretch=stretch,
             X=stretch * self.apart.median ** (window.kappa - 1),
-            verdict=_verdict(stretch, window),
+            verdict=verdict,
             depth_window=depths,
             width=mean,
             width_spread=spread,
@@ -443,7 +450,7 @@ def _critical_line(phi: Any) -> list[MeanField | Undefined]:
     if phi.scale_free:
         return [_at_bias(phi, 0.0)]
     points = [critical_point(phi, q=float(q)) for q in LENGTHS]
-    found = [_layer(phi, p) for p in points if p.exists and float(p.sigma_b) <= MOST_BIAS]
+    found = [_layer(phi, p) for p in points if p.exists and LEAST_BIAS <= p.sigma_b <= MOST_BIAS]
     usable = [layer for layer in found if isinstance(layer, MeanField)]
     if not usable:
         return [Undefined(f"{phi.name} has no usable critical point: {points[48].reason}")]

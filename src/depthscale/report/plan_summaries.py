@@ -14,6 +14,7 @@ HEADLINES = {
     "inside": "inside the window of the data",
     "too shallow": "too shallow for these data: their inputs stay nearly the same",
     "too deep": "too deep for these data: all of their pairs are told apart alike",
+    "too narrow": "inside the window of the data, but too deep for this width",
     "choose": "one of a line: give a depth or sigma_b",
     "no window": "no window",
 }

@@ -222,6 +222,7 @@ class KernelTable:
 
     layer: MeanField
     q: float = field(init=False)
+    _known: dict[int, tuple[float, BSpline]] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         check_layer(self.layer)
@@ -246,7 +247,9 @@ class KernelTable:
         """
         depth = whole("depth", depth, 0, "hops")
         gaps = checked_gaps(eps)
-        log_theta, spline = self._behind(depth)
+        if depth not in self._known:
+            self._known[depth] = self._behind(depth)
+        log_theta, spline = self._known[depth]
         z = np.clip(_z(np.log(np.maximum(gaps, TINY))), LEAST, None)
         inside = np.minimum(z, MOST)
         # pairs beyond the table stay powers of eps: what is linear, and what bends
