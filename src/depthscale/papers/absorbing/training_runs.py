@@ -26,8 +26,8 @@ from depthscale.theory.kernel_window import reach
 from depthscale.theory.meanfield import MeanField
 from depthscale.theory.tangent_kernel import KernelTable
 
-SIZE = 400
-"""Examples that are learned from, and as many others that are scored."""
+SIZE, SMALL = 400, 100
+"""Examples that are learned from, and as many others that are scored; in the quick setting."""
 
 STEPS = 1000.0
 BRIGHTER = (0.0, 20.0, 70.0)
@@ -68,10 +68,11 @@ def centred(by_pixel: bool) -> DataSet:
     return DataSet(data.inputs - mean, data.targets, data.name)
 
 
-def halves(data: DataSet, draw: int) -> tuple[DataSet, DataSet]:
+def halves(runs: Runs, data: DataSet, draw: int = 0) -> tuple[DataSet, DataSet]:
     """400 examples to learn from and 400 others, in the ``draw``-th random order."""
-    drawn = data.draw(2 * SIZE, seed("halves", draw))
-    return drawn.take(torch.arange(SIZE)), drawn.take(torch.arange(SIZE, 2 * SIZE))
+    size = SMALL if runs.quick else SIZE
+    drawn = data.draw(2 * size, seed("halves", draw))
+    return drawn.take(torch.arange(size)), drawn.take(torch.arange(size, 2 * size))
 
 
 def draws(runs: Runs) -> int:
@@ -128,9 +129,13 @@ def along_depth(runs: Runs, sigma_b: float, steps: float = math.inf) -> Scan:
 def at_reaches(runs: Runs, activation: str, sigma_b: float) -> Scan:
     """Depths such that ``beta a L`` is nearest to ``REACHES``."""
     unit = stretch(activation, sigma_b)
-    most = 30.0 if runs.quick else 1e9
-    depths = tuple(max(1, round(x / unit)) for x in REACHES if x <= most)
+    depths = tuple(max(1, round(x / unit)) for x in reaches(runs))
     return _scan(runs, activation, sigma_b, depths, 0.0, STEPS, pixels())
+
+
+def reaches(runs: Runs) -> tuple[float, ...]:
+    """Those that are looked at."""
+    return tuple(x for x in REACHES if x <= (10.0 if runs.quick else math.inf))
 
 
 @cache
@@ -142,9 +147,20 @@ def off_critical(
 
 
 @cache
-def on_centred(runs: Runs, by_pixel: bool, steps: float) -> Scan:
-    """erf at ``sigma_b = .05`` by depth, on centred digits."""
-    return _scan(runs, "erf", 0.05, (8, 32, 128), 0.0, steps, centred(by_pixel))
+def shallow(runs: Runs, data: str, steps: float) -> Scan:
+    """erf at ``sigma_b = .05`` and 8 hops, on digits that are "raw", or centred by "one" or "each".
+
+    The one mean of all pixels, or each pixel's own, is taken off.
+    """
+    examples = pixels() if data == "raw" else centred(data == "each")
+    return _scan(runs, "erf", 0.05, (8,), 0.0, steps, examples)
+
+
+@cache
+def deepest(runs: Runs, data: str) -> Scan:
+    """erf at ``sigma_b = 1`` and 2048 hops, ``kappa L = 2576``, on the same."""
+    examples = pixels() if data == "raw" else centred(data == "each")
+    return _scan(runs, "erf", 1.0, (64 if runs.quick else 2048,), 0.0, math.inf, examples)
 
 
 def _scan(
@@ -157,7 +173,7 @@ def _scan(
     data: DataSet,
 ) -> Scan:
     kernels = table(activation, sigma_b, detuning)
-    parts = [halves(data, draw) for draw in range(draws(runs))]
+    parts = [halves(runs, data, draw) for draw in range(draws(runs))]
     found = tuple(
         tuple(network_regression(kernels, depth, *part, steps=steps) for part in parts)
         for depth in depths
@@ -169,7 +185,7 @@ def _scan(
 def brightened(runs: Runs, brighter: float, kappa: float = 2.0) -> tuple[DataWindow, float]:
     """The window of brighter digits, and the median ``rho_0``."""
     data = pixels(brighter)
-    return data_window(data, kappa, repeats=draws(runs)), distances(data).median
+    return data_window(data, kappa, repeats=1 if runs.quick else 4), distances(data).median
 
 
 class Descent(NamedTuple):
@@ -193,9 +209,9 @@ def descent(
     tanh networks of normal numbers, ``W = sigma_w w/sqrt(fan_in)``, whose last hop has the ten
     outputs; their first outputs are taken off.
     """
-    parts = halves(pixels(brighter), 0)
+    parts = halves(runs, pixels(brighter))
     kernels = table("tanh", sigma_b, detuning)
-    steps = 40 if runs.quick else FEW
+    steps = 10 if runs.quick else FEW
     expected = network_regression(kernels, hops, *parts, steps=steps).accuracy.value
     gaps = cosine_gaps(parts[0].inputs, parts[0].inputs, same=True)
     kernel = kernels.at(hops, gaps)
@@ -260,14 +276,14 @@ def trained(
     kernels = table("tanh", sigma_b, detuning)
     parts = [
         DataSet(8 * nn.functional.normalize(part.inputs, dim=1), part.targets, part.name)
-        for part in halves(pixels(brighter), 0)
+        for part in halves(runs, pixels(brighter))
     ]
     words = seed("trained", sigma_b, hops, detuning, brighter)
     rates = RATES[1:2] if runs.quick else RATES
     found = [
         train(
             _network(kernels, hops, 32 if runs.quick else 100, words), *parts,
-            steps=20 if runs.quick else 200, batch=100, learning_rate=rate,
+            steps=4 if runs.quick else 200, batch=100, learning_rate=rate,
         )
         for rate in rates
     ]  # fmt: skip
