@@ -46,8 +46,8 @@ The JSON holds "verdict", "depth_window", "sigma_b_window", "width", "sigma_w", 
 def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     activation_option(parser)
-    add("--data", required=True, help="digits (bundled), an .npy, .npz or .pt file, or fashion-mnist"
-        ", mnist, mnist1d, cifar-10, cifar-100 where they are installed")  # fmt: skip
+    add("--data", required=True, help="digits (bundled), an .npy, .npz or .pt file, or "
+        "fashion-mnist, mnist, mnist1d, cifar-10, cifar-100 where they are installed")  # fmt: skip
     add("--depth", type=positive, help="weight layers behind the first")
     add("--sigma-b", type=number, help="bias scale (default: the one that suits the depth)")
     add("--width", type=positive, help="units a layer, if they are given")

@@ -168,7 +168,9 @@ def data_window(
     """
     loss, steps = as_number("loss", loss), as_number("steps", steps)
     if not 0 < loss < 1 or not steps > 0:
-        raise InputError(f"loss = {loss:g}, steps = {steps:g}: expected a loss in (0, 1), steps > 0")
+        raise InputError(
+            f"loss = {loss:g}, steps = {steps:g}: expected a loss in (0, 1), steps > 0"
+        )
     repeats = whole("repeats", repeats, 1, "draws")
     if data.targets is None:
         raise InputError(f"{data.name} has no labels, and no window can be measured on it")

@@ -123,8 +123,7 @@ def kernel_regression(
     wanted = (classes[:, None] == names) - 1 / names.size
     missed = (test_classes[:, None] == names) - 1 / names.size
     parts = _Parts.of(gaps, ridge)
-    weights = parts.learned(wanted, steps)
-    constant = weights.sum(axis=0)
+    weights, constant = parts.learned(wanted, steps)
     fitted, found = constant - gaps @ weights, constant - far @ weights
     return KernelRegression(
         _scored(names, found, test_classes),
@@ -142,10 +141,9 @@ def kernel_accuracy(
 ) -> float:
     """The accuracy of ``kernel_regression`` alone, for scans: the rest takes twice the time."""
     names = np.unique(targets)
-    weights = _Parts.of(train_gaps, 0.0).learned(
-        (targets[:, None] == names) - 1 / names.size, steps
-    )
-    return _scored(names, weights.sum(axis=0) - test_gaps @ weights, test_targets).value
+    wanted = (targets[:, None] == names) - 1 / names.size
+    weights, constant = _Parts.of(train_gaps, 0.0).learned(wanted, steps)
+    return _scored(names, constant - test_gaps @ weights, test_targets).value
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,30 +173,33 @@ class _Parts:
         found = np.linalg.eigh(self.rest - np.outer(self.cross, self.cross) / self.first)
         return found.eigenvalues, found.eigenvectors
 
-    def learned(self, y: Array, steps: float) -> Array:
-        """The weights of the training examples, [n, output]."""
-        return self.solve(y) if math.isinf(steps) else self.descend(y, steps)
+    def learned(self, y: Array, steps: float) -> tuple[Array, Array]:
+        """The weights of the training examples, [n, output], and their sum.
 
-    def solve(self, y: Array) -> Array:
-        """``K^-1 y``; directions in which the kernel tells nothing apart are left at 0."""
-        values, vectors = self._schur
+        The sum cancels where weights are large; in the rotated basis it is one component.
+        """
         turned = self.turn.T @ y
+        found = self.solve(turned) if math.isinf(steps) else self.descend(turned, steps)
+        return np.asarray(self.turn @ found), math.sqrt(len(y)) * found[0]
+
+    def solve(self, turned: Array) -> Array:
+        """``K^-1 y`` in the rotated basis; directions that the kernel cannot tell are left at 0."""
+        values, vectors = self._schur
         known = values > _rounding(values)
         inverse = np.where(known, 1 / np.where(known, values, 1), 0)
         right = turned[1:] - np.outer(self.cross, turned[0]) / self.first
         rest = vectors @ (inverse[:, None] * (vectors.T @ right))
         first = (turned[0] - self.cross @ rest) / self.first
-        return np.asarray(self.turn @ np.vstack([first[None], rest]))
+        return np.vstack([first[None], rest])
 
-    def descend(self, y: Array, steps: float) -> Array:
-        """``K^-1 (1 - (1 - K/lambda_1)^steps) y``; modes slower than rounding do not move."""
+    def descend(self, turned: Array, steps: float) -> Array:
+        """``K^-1 (1 - (1 - K/lambda_1)^steps) y``, rotated; modes below rounding do not move."""
         values, vectors = np.linalg.eigh(self._turned)
         share = np.clip(values / values[-1], 0.0, 1.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             learned = -np.expm1(steps * np.log1p(-share))
             rate = np.where(share > 0, learned / (share * values[-1]), steps / values[-1])
-        right = vectors.T @ (self.turn.T @ y)
-        return np.asarray(self.turn @ (vectors @ (rate[:, None] * right)))
+        return np.asarray(vectors @ (rate[:, None] * (vectors.T @ turned)))
 
     @property
     def _turned(self) -> Array:
@@ -279,8 +280,7 @@ def network_regression(
     if train.targets is None or test.targets is None:
         raise InputError("regression takes targets: give data sets with labels")
     found = [
-        table.at(depth, cosine_gaps(a.inputs, train.inputs, same=a is train))
-        for a in (train, test)
+        table.at(depth, cosine_gaps(a.inputs, train.inputs, same=a is train)) for a in (train, test)
     ]
     gaps = [k.theta_eps if kernel == "ntk" else k.eps for k in found]
     return kernel_regression(

@@ -11,8 +11,8 @@ network.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -27,142 +27,25 @@ from depthscale.practice.data_window import (
     standard_window,
 )
 from depthscale.practice.kernel_regression import KernelRegression, network_regression
+from depthscale.practice.depth_plan import DepthPlan, LinePoint
 from depthscale.theory.activation import activation as as_activation
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.diffusion import stochastic_limit
 from depthscale.theory.kernel_window import reach
 from depthscale.theory.meanfield import MeanField
-from depthscale.theory.records import as_number, whole, with_reasons
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from matplotlib.figure import Figure
+from depthscale.theory.records import as_number, whole
 
 __all__ = ["DepthPlan", "LinePoint", "plan_depth"]
 
 DEEPEST = 2000
 """Hops up to which a plan is checked with the kernel of the activation itself."""
 
-LENGTHS = np.geomspace(1e-4, 1e4, 97)
-"""Lengths q of the critical line that are looked at: twelve a decade."""
+LENGTHS = np.geomspace(1e-4, 1e4, 49)
+"""Lengths q of the critical line that are looked at: six a decade."""
 
 LEAST_BIAS, MOST_BIAS = 1e-3, 10.0
 """Of ``sigma_b`` that is proposed: below, the length forgets more slowly than any depth in use;
 above, the bias is all of the signal."""
-
-
-class LinePoint(NamedTuple):
-    """One initialisation of the critical line, and the depths that suit the data there."""
-
-    sigma_w: float
-    sigma_b: float
-    q: float
-    stretch: float
-    """``beta a``: the stretch of one hop."""
-    shallowest: float
-    deepest: float
-
-
-@dataclass(frozen=True)
-class DepthPlan:
-    """What suits a data set: a window of depths, of biases, a width, and a check.
-
-    Attributes
-    ----------
-    activation, kappa:
-        The activation, and the power of its map: 2 smooth, 3/2 kinked.
-    data:
-        The distances in the data.
-    window:
-        The window of stretches, with how it was measured.
-    sigma_w, sigma_b, depth:
-        The plan: as given, or chosen so that the stretch is the best one. ``Undefined`` where
-        neither depth nor bias was given: then ``line`` has the choice.
-    stretch, X:
-        ``beta a L`` of the plan, and times ``rho_0^beta`` of the median pair.
-    verdict:
-        "inside", "too shallow", "too deep", "too narrow" (for the width that was given), "choose"
-        (neither depth nor bias was given) or "no window".
-    depth_window, sigma_b_window:
-        Depths for this bias; biases for this depth. Both ends, or ``Undefined``.
-    width, width_spread:
-        Units for which the mean deviates by no more than ``deviation``; units for which networks
-        do so among themselves (one standard deviation).
-    mu, deviation:
-        The constant of the first, and the share.
-    line:
-        The critical line.
-    check:
-        Kernel regression with the activation itself at the plan, ``Undefined`` without labels.
-    reason, notes:
-        Why there is no window; what else to know.
-    """
-
-    activation: str
-    kappa: Quantity
-    data: Distances
-    window: DataWindow | Undefined
-    sigma_w: Quantity
-    sigma_b: Quantity
-    depth: int | Undefined
-    stretch: Quantity
-    X: Quantity
-    verdict: str
-    depth_window: tuple[float, float] | Undefined
-    sigma_b_window: tuple[float, float] | Undefined
-    width: int | Undefined
-    width_spread: int | Undefined
-    mu: Quantity
-    deviation: float
-    line: tuple[LinePoint, ...] = field(default=(), repr=False)
-    check: KernelRegression | Undefined = field(default=Undefined("not asked for"), repr=False)
-    reason: str = ""
-    notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, ready for JSON: undefined numbers are null with an entry in ``reasons``."""
-        record: dict[str, Any] = dict(vars(self))
-        record["kind"] = "depth plan"
-        record["data"] = dict(vars(self.data))
-        if isinstance(self.window, DataWindow):
-            own = dict(vars(self.window))
-            own["stretches"], own["accuracy"] = (
-                [float(v) for v in own[name]] for name in ("stretches", "accuracy")
-            )
-            record["window"] = own
-        if isinstance(record["window"], dict):
-            record["window"]["high"] = _finite(record["window"]["high"])
-        record["line"] = [
-            {name: _finite(value) for name, value in point._asdict().items()} for point in self.line
-        ]
-        for name in ("depth_window", "sigma_b_window"):
-            if isinstance(record[name], tuple):
-                record[name] = [_finite(end) for end in record[name]]
-        if isinstance(self.check, KernelRegression):
-            check = self.check
-            record["check"] = {
-                "accuracy": check.accuracy.value,
-                "interval": list(check.accuracy.interval),
-                "error": check.error,
-                "condition": check.condition,
-                "directions": check.effective,
-                "steps": check.steps,
-            }
-        record["notes"] = list(self.notes)
-        return with_reasons(record)
-
-    def __str__(self) -> str:
-        """The plan for a reader."""
-        from depthscale.report.plan_summaries import render_plan
-
-        return render_plan(self.to_dict())
-
-    def plot(self, target: str | Path | None = None) -> Figure:
-        """Draw the data's window and the depths that it allows along the critical line."""
-        from depthscale.report.plans import plot_plan
-
-        return plot_plan(self.to_dict(), target)
 
 
 def plan_depth(
@@ -268,9 +151,9 @@ class _Request:
         one = given or len(layers) == 1
         open_ = Undefined("one of a line: give sigma_b or depth")
         empty = DepthPlan(
-            self.name, window.kappa, self.apart, window, open_, open_, open_, open_, open_, "choose",
-            open_, _biases(line, hops, layers, given), open_, open_, open_, self.deviation,
-            () if given else line, open_, "", notes,
+            self.name, window.kappa, self.apart, window, open_, open_, open_, open_, open_,
+            "choose", open_, _biases(line, hops, layers, given, window), open_, open_, open_,
+            self.deviation, () if given else line, open_, "", notes,
         )  # fmt: skip
         if not one and hops is None:
             return empty
@@ -320,7 +203,9 @@ class _Request:
                 )
                 high = float(carried)
         if high < low:
-            return Undefined(f"the shallowest that trains has {low:g} hops, the deepest {high:g}"), notes
+            return Undefined(
+                f"the shallowest that trains has {low:g} hops, the deepest {high:g}"
+            ), notes
         return (float(low), high), notes
 
     def _check(self, layer: MeanField, hops: int) -> KernelRegression | Undefined:
@@ -335,11 +220,6 @@ class _Request:
             return network_regression(layer, hops, *drawn.split(0.5), steps=self.steps)
         except InputError as error:
             return Undefined(str(error))
-
-
-def _finite(value: float) -> float | None:
-    """None for an end that is open."""
-    return value if math.isfinite(value) else None
 
 
 # The data -----------------------------------------------------------------------------------------
@@ -453,7 +333,9 @@ def _critical_line(phi: Any) -> list[MeanField | Undefined]:
     found = [_layer(phi, p) for p in points if p.exists and LEAST_BIAS <= p.sigma_b <= MOST_BIAS]
     usable = [layer for layer in found if isinstance(layer, MeanField)]
     if not usable:
-        return [Undefined(f"{phi.name} has no usable critical point: {points[48].reason}")]
+        return [
+            Undefined(f"{phi.name} has no usable critical point: {points[len(points) // 2].reason}")
+        ]
     kinds = {round(float(layer.universality.kappa), 9) for layer in usable}
     if len(kinds) > 1:  # of a length so small that kinks are out of reach
         usual = float(usable[len(usable) // 2].universality.kappa)
@@ -509,7 +391,11 @@ def _between(
 
 
 def _biases(
-    line: tuple[LinePoint, ...], hops: int | None, layers: list[MeanField], given: bool
+    line: tuple[LinePoint, ...],
+    hops: int | None,
+    layers: list[MeanField],
+    given: bool,
+    window: DataWindow,
 ) -> tuple[float, float] | Undefined:
     """Biases whose window has this depth."""
     if hops is None:
@@ -518,6 +404,13 @@ def _biases(
         return Undefined("sigma_b was given; leave it out to get its window")
     if layers[0].activation.scale_free:
         return Undefined(f"{layers[0].activation.name} is critical at sigma_b = 0 alone")
+    log_stretch, log_bias = np.log([[p.stretch, p.sigma_b] for p in line]).T
+    if np.all(np.diff(log_stretch) > 0) and np.all(np.diff(log_bias) > 0):
+        with np.errstate(divide="ignore"):
+            ends = np.log([window.low / hops, window.high / hops])
+        if ends[0] <= log_stretch[-1] and ends[1] >= log_stretch[0]:
+            low, high = np.exp(np.interp(ends, log_stretch, log_bias))
+            return float(low), float(high)
     inside = [p for p in line if p.shallowest <= hops <= p.deepest]
     if not inside:
         low, high = min(p.shallowest for p in line), max(p.deepest for p in line)

@@ -33,7 +33,9 @@ def plot_plan(payload: Mapping[str, Any], target: str | Path | None = None) -> F
     panels = panels or [_depths]
     with style():
         figure = page((4.2 * len(panels), 3.2))
-        for axes, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for axes, draw in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
             draw(axes, payload)
         return finish(figure, target)
 

@@ -18,9 +18,9 @@ from 1 at small X, where the kernel is constant and nothing is told apart, to ``
 X, where all pairs are told apart alike: 1/3 for smooth activations (m = 2, ``X = kappa L rho_0`` of
 2307.02284), 1/4 for kinked ones (m = 3, ``X = a L sqrt(rho_0)/2``).
 
-This takes ``K_ab = q`` for every pair. With ``K_ab = q (1 - eps)`` the bracket loses ``(v(s)/v(1))^m
-eps(s)`` more: on the critical line ``rho_0 (1 + X/2)/(1 + X)^m``, which is all there is at small X,
-where the network is linear. (Derived here.)
+This takes ``K_ab = q`` for every pair. With ``K_ab = q (1 - eps)`` the bracket loses
+``(v(s)/v(1))^m eps(s)`` more: on the critical line ``rho_0 (1 + X/2)/(1 + X)^m``, which is all
+there is at small X, where the network is linear. (Derived here.)
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ from depthscale.theory.records import as_number, as_numbers
 __all__ = ["far_deficit", "reach", "window_deficit", "window_ratio"]
 
 
-def window_ratio(
-    X: ArrayLike, kappa: float = 2.0, x: float = 0.0, rho0: ArrayLike = 0.0
-) -> Array:
+def window_ratio(X: ArrayLike, kappa: float = 2.0, x: float = 0.0, rho0: ArrayLike = 0.0) -> Array:
     """``Theta_off/Theta_diag`` of the module, between 0 and 1.
 
     Parameters
@@ -114,9 +112,7 @@ def _lost(X: Array, s: Array, x: float) -> Array:
     if abs(x) < 1e-12:
         return np.asarray(X * (1 - s) / (1 + X))
     later = -np.expm1(-(1 - s) * x) / x if x > 0 else np.exp(s * x) * np.expm1((1 - s) * x) / x
-    first, all_of_it = (
-        (math.exp(-x), -math.expm1(-x) / x) if x > 0 else (1.0, math.expm1(x) / x)
-    )
+    first, all_of_it = (math.exp(-x), -math.expm1(-x) / x) if x > 0 else (1.0, math.expm1(x) / x)
     return np.asarray(np.minimum(X * later / (first + X * all_of_it), 1.0))
 
 
@@ -142,13 +138,14 @@ def far_deficit(X: float, x: float, kappa: float = 2.0) -> float:
     that is ``J = y - 1`` for smooth activations and ``J = 1`` for kinked ones: a difference that
     shrinks exponentially with depth, and that all of training has to go through.
 
-    Relative corrections are of order ``x/(X e^x)`` and ``e^-x`` of the ratio, ``e^-y`` of the
-    deficit; ``X`` above 0. ``InputError`` at ``x = 0`` or out of range.
+    Relative corrections are of order ``x/(X e^x)`` and ``e^-x`` of the chaotic ratio, and
+    ``X/((X + y) y)`` of the ordered deficit (smooth; exponentially small for kinked ones); ``X``
+    above 0. ``InputError`` at ``x = 0`` or out of range.
 
     Examples
     --------
-    >>> far_deficit(5.0, -10.0), float(window_deficit(5.0, x=-10.0))
-    (0.00027240, 0.00027241)
+    >>> round(far_deficit(5.0, -10.0), 6), round(float(window_deficit(5.0, x=-10.0)), 6)
+    (0.000272, 0.000267)
     """
     power, x, X = as_number("kappa", kappa), as_number("x", x), as_number("X", X)
     if not (1 < power <= 2 and X > 0 and x != 0 and math.isfinite(x)):

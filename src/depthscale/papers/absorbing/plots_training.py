@@ -33,11 +33,14 @@ if TYPE_CHECKING:
 
 
 def kernel_window(runs: Runs, target: Path | None = None) -> Figure:
-    """Accuracy of kernel regression: one curve a class, and one window for data of any closeness."""
+    """Accuracy of kernel regression: one curve a class, one window for any data."""
     with style():
         figure = page((8.8, 3.5))
         left, right = figure.subplots(1, 2)
-        for group, colour, letter in ((SMOOTH, COLOURS[0], r"\kappa L"), (KINKED, COLOURS[1], "aL/2")):
+        for group, colour, letter in (
+            (SMOOTH, COLOURS[0], r"\kappa L"),
+            (KINKED, COLOURS[1], "aL/2"),
+        ):
             for k, (name, bias) in enumerate(group):
                 scan = at_reaches(runs, name, bias)
                 left.plot(
@@ -85,7 +88,9 @@ def trained_networks(runs: Runs, target: Path | None = None) -> Figure:
         along.legend(loc="lower center")
         widths = np.array(WIDTHS[: 2 if runs.quick else 3])
         found = [descent(runs, int(n)) for n in widths]
-        width.plot(widths, [d.network for d in found], color=COLOURS[0], marker="o", label="networks")
+        width.plot(
+            widths, [d.network for d in found], color=COLOURS[0], marker="o", label="networks"
+        )
         width.axhline(found[0].kernel, color=COLOURS[1], label="kernel")
         width.set_xscale("log", base=2)
         width.set_xticks(widths, [str(n) for n in widths])

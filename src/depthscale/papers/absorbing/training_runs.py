@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -215,7 +216,9 @@ def descent(
     expected = network_regression(kernels, hops, *parts, steps=steps).accuracy.value
     gaps = cosine_gaps(parts[0].inputs, parts[0].inputs, same=True)
     kernel = kernels.at(hops, gaps)
-    largest = float(np.linalg.eigvalsh(1 - kernel.theta_eps)[-1] * math.exp(kernel.log_theta1[0, 0]))
+    largest = float(
+        np.linalg.eigvalsh(1 - kernel.theta_eps)[-1] * math.exp(kernel.log_theta1[0, 0])
+    )
     words = seed("descent", width, sigma_b, hops, detuning, brighter)
     found = _descend(kernels, hops, parts, steps, 1 / largest, width, words)
     return Descent(found, expected)
@@ -233,14 +236,15 @@ def _descend(
     inside = kernels.layer
     first, second = (nn.functional.normalize(part.inputs.double(), dim=1) for part in parts)
     targets, wanted = parts[0].targets, parts[1].targets
-    assert targets is not None and wanted is not None
+    assert targets is not None
+    assert wanted is not None
     generator = torch.Generator().manual_seed(words)
     sizes = [first.shape[1], *[width] * hops, 10]
 
     def drawn(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator).requires_grad_()
 
-    weights = [drawn(b, a) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    weights = [drawn(b, a) for a, b in pairwise(sizes)]
     biases = [drawn(b) for b in sizes[2:]]
 
     def outputs(x: torch.Tensor) -> torch.Tensor:
