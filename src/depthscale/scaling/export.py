@@ -1,0 +1,105 @@
+"""A collapse as plain numbers and as a Dataset."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import xarray
+
+    from depthscale.scaling.collapse import Collapse
+    from depthscale.scaling.windows import Window
+
+
+def as_record(found: Collapse) -> dict[str, Any]:
+    """Ready for JSON: numbers that do not exist are None."""
+    points = found.points
+    return {
+        "form": found.form.text,
+        "function": found.form.function,
+        "parameters": {
+            name: {k: _number(v) for k, v in estimate._asdict().items()}
+            for name, estimate in found.parameters.items()
+        },
+        "free": list(found.names),
+        "correlation": [[_number(v) for v in row] for row in found.correlation.tolist()],
+        "reduced_chi2": _number(found.reduced_chi2),
+        "dof": _number(found.dof),
+        "p_value": found.p_value,
+        "error_scale": _number(found.error_scale),
+        "errors_from": found.method,
+        "points": len(points),
+        "sizes": points.sizes.tolist(),
+        "size": points.size,
+        "x": points.x,
+        "y": points.name,
+        "realisations": points.realisations,
+        "overlap": found.fit.overlap,
+        "curve": str(found.fit.basis),
+        "curves": [
+            {"curve": str(fit.basis), "weight": float(w), "bic": _number(fit.bic)}
+            for fit, w in zip(found.fits, found.weights, strict=True)
+        ],
+        "stability": [_window(w) for w in found.stability],
+        "effective": [_window(w) for w in found.effective],
+        "checks": {name: check.to_dict() for name, check in found.checks.items()},
+        "warnings": list(found.warnings),
+        "seconds": found.seconds,
+    }
+
+
+def _window(window: Window) -> dict[str, Any]:
+    return {
+        "window": window.what,
+        "points": window.points,
+        "sizes": list(window.sizes),
+        "parameters": {
+            name: {
+                "value": _number(window.values[name]),
+                "error": _number(window.errors[name]),
+                "shift": _number(window.shifts[name]),
+            }
+            for name in window.values
+        },
+        "reduced_chi2": _number(window.reduced_chi2),
+        "p_value": window.p_value,
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def as_dataset(found: Collapse) -> xarray.Dataset:
+    """Points along ``point``, parameters along ``parameter``."""
+    import xarray
+
+    points = found.points
+    arguments, scaled, error = found.scaled()
+    along: dict[str, Any] = {
+        points.name: ("point", points.y, {"long_name": "measured"}),
+        "error": ("point", points.error, {"long_name": "standard error"}),
+        "scaled": ("point", scaled, {"long_name": "measured over the prefactor"}),
+        "scaled_error": ("point", error, {"long_name": "its standard error"}),
+        "residual": (
+            "point",
+            found.fit.trial.residual[: len(points)],
+            {"long_name": "measured minus fitted, in (whitened) standard errors"},
+        ),
+    }
+    for k, argument in enumerate(arguments):
+        text = {"long_name": f"scaling variable {found.form.arguments_text[k]}"}
+        along[f"argument_{k + 1}"] = ("point", argument, text)
+    estimates = list(found.parameters.values())
+    for name in ("value", "error", "low", "high"):
+        values = np.array([getattr(estimate, name) for estimate in estimates])
+        along[f"parameter_{name}"] = ("parameter", values)
+    places = {name: ("point", column) for name, column in points.columns.items()}
+    return xarray.Dataset(
+        along,
+        coords={**places, "parameter": list(found.parameters)},
+        attrs={"form": found.form.text, "reduced_chi2": found.reduced_chi2},
+    )

@@ -1,0 +1,386 @@
+r"""A scaling form fitted as it stands, with its master curve eliminated.
+
+For ``y = P(theta) F(X(theta))`` with ``F = sum_k c_k B_k`` and ``W`` the whitening of the errors,
+the residual at the best coefficients is a projection,
+
+    r(theta) = (1 - Q Q^T) W y,     Q R = W diag(P) B(X),
+
+(variable projection), whose derivative to first order in ``r`` is ``-(1 - Q Q^T) dA c`` (Kaufman).
+Levenberg and Marquardt's method does the rest; ``y`` is never scaled, so that its errors stay those
+of the measurement. Source: Golub and Pereyra 1973, Kaufman 1975.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from depthscale.scaling.bases import RIDGE, Array, Basis, Warp, Warped
+from depthscale.scaling.form import Form
+from depthscale.scaling.points import Points
+
+STEPS = 60
+"""Evaluations of a fit, at most."""
+
+SIZES = (5, 6, 7, 8, 10, 12, 14, 17, 20, 24)
+SIZES_OF_TWO = (4, 5, 6, 8, 10, 13)
+"""Coefficients along an argument that are tried, where there is one and where there are two."""
+
+DECADES = 1.0
+"""Spread of a positive argument from which on a logarithmic scale is tried."""
+
+IRRELEVANT = 12.0
+"""Difference of BIC at which a curve no longer counts: a weight of exp(-6)."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a place ``theta`` gives: whitened residuals and their derivatives.
+
+    Attributes
+    ----------
+    residual, jacobian:
+        [n + ridge] and [n + ridge, free parameter].
+    coefficients, warped:
+        Of the curve, and its scales.
+    span:
+        Orthonormal columns, the first n rows of which span the curves, [n + ridge, coefficient].
+    """
+
+    residual: Array
+    jacobian: Array
+    coefficients: Array
+    warped: tuple[Warped, ...]
+    span: Array
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The best parameters with one family of curves.
+
+    Attributes
+    ----------
+    problem, basis:
+        What was fitted.
+    free:
+        Values of the free parameters.
+    trial:
+        Residuals and derivatives there.
+    converged:
+        Whether the search came to rest.
+    """
+
+    problem: Problem
+    basis: Basis
+    free: Array
+    trial: Trial = field(repr=False)
+    converged: bool
+
+    @property
+    def chi2(self) -> float:
+        """Sum of squares of the whitened residuals."""
+        return float(self.trial.residual @ self.trial.residual)
+
+    @property
+    def spent(self) -> float:
+        """Free parameters, and coefficients as far as the points settle them."""
+        return float(self.free.size + (self.trial.span[: len(self.problem.y)] ** 2).sum())
+
+    @property
+    def dof(self) -> float:
+        """Degrees of freedom."""
+        return len(self.problem.y) - self.spent
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion; with the error scale fitted where errors are unknown."""
+        n = len(self.problem.y)
+        cost = self.chi2 if self.problem.errors_known else n * math.log(max(self.chi2, 1e-300) / n)
+        return cost / self.problem.dilution + math.log(n) * self.spent
+
+    @property
+    def jacobian(self) -> Array:
+        """Derivatives of the whitened residuals with the curve following, [n, free]."""
+        return self.trial.jacobian[: len(self.problem.y)]
+
+    @cached_property
+    def response(self) -> Array:
+        """``d theta/dy``, [free, n]: the noise that a parameter inherits."""
+        return np.asarray(-self.problem.unwhiten(np.asarray(np.linalg.pinv(self.jacobian).T)).T)
+
+    @property
+    def covariance(self) -> Array:
+        """Of the free parameters, from the errors of the points as they are stated.
+
+        Where errors are unknown their scale is that of the residuals.
+        """
+        return self.problem.points.noise(self.response) * self.error_scale**2
+
+    @property
+    def error_scale(self) -> float:
+        """1, or the root of the reduced chi-square where errors are unknown."""
+        if self.problem.errors_known:
+            return 1.0
+        return math.sqrt(self.chi2 / self.dof) if self.dof > 0 else math.nan
+
+    @cached_property
+    def overlap(self) -> float:
+        """Share of the points whose scaling variables lie within the range of other curves'."""
+        return _overlap(self.trial.warped, self.problem.points)
+
+    @cached_property
+    def chi2_expected(self) -> tuple[float, float]:
+        """Mean and variance of chi-square if the form holds.
+
+        ``dof`` and ``2 dof`` for errors that are stated; for realisations, whose points are
+        correlated, ``tr(M S)`` and ``2 tr(M S M S)`` with the covariance ``S`` of the whitened
+        means and the projection ``M`` on what a fit leaves.
+        """
+        points = self.problem.points
+        if not points.groups:
+            return self.dof, 2 * self.dof
+        noise = points.sample_covariance() / np.outer(points.error, points.error)
+        n = len(self.problem.y)
+        tangent, _ = np.linalg.qr(np.concatenate([self.trial.span[:n], self.jacobian], axis=1))
+        left = noise - tangent @ (tangent.T @ noise)
+        return float(np.trace(left)), 2 * float((left * left.T).sum())
+
+    def curve(self, *x: Array) -> Array:
+        """``F`` at scaling variables within the range of the data (held constant outside)."""
+        warps = zip(self.basis.warps, x, self.trial.warped, strict=True)
+        design, _ = self.basis.design([warp.again(values, at) for warp, values, at in warps])
+        return np.asarray(design @ self.trial.coefficients)
+
+
+def _overlap(warped: Sequence[Warped], points: Points) -> float:
+    labels = points.columns[points.size]
+    inside = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        own = labels == label
+        among = np.ones(own.sum(), dtype=bool)
+        for bent in warped:
+            low, high = bent.u[~own].min(), bent.u[~own].max()
+            among &= (bent.u[own] >= low) & (bent.u[own] <= high)
+        inside[own] = among
+    return float(inside.mean())
+
+
+class Problem:
+    """The points, the form and which of its parameters are free.
+
+    Parameters
+    ----------
+    points, form:
+        What is fitted with what.
+    fixed:
+        Values of parameters that are not fitted.
+    """
+
+    def __init__(self, points: Points, form: Form, fixed: Mapping[str, float] | None = None):
+        self.points, self.form = points, form
+        self.fixed = dict(fixed or {})
+        self.names = tuple(n for n in form.parameters if n not in self.fixed)
+        self.errors_known = points.errors_known
+        self.dilution = 1.0
+        """What the noise along a curve is larger by than that of one point, where correlated."""
+        self._columns = {name: points.columns[name] for name in form.variables}
+        self._place = [form.parameters.index(name) for name in self.names]
+        self._values = np.array([self.fixed.get(name, math.nan) for name in form.parameters])
+        self._whitening: Array | None = None
+        if points.covariance is not None:
+            self._whitening = np.linalg.inv(np.linalg.cholesky(points.covariance))
+        self.y = self.whiten(points.y)
+
+    def whiten(self, values: Array) -> Array:
+        """In units of the errors, along the first axis."""
+        if self._whitening is not None:
+            return self._whitening @ values
+        return values / (self.points.error if values.ndim == 1 else self.points.error[:, None])
+
+    def unwhiten(self, rows: Array) -> Array:
+        """The transpose of ``whiten``, on [n, k]."""
+        if self._whitening is not None:
+            return self._whitening.T @ rows
+        return rows / self.points.error[:, None]
+
+    def with_y(self, y: Array) -> Problem:
+        """The same problem with other measurements."""
+        other = object.__new__(Problem)
+        other.__dict__.update(self.__dict__)
+        other.y = self.whiten(y)
+        return other
+
+    def holding(self, **fixed: float) -> Problem:
+        """The same problem with more parameters held."""
+        return Problem(self.points, self.form, {**self.fixed, **fixed})
+
+    def values(self, free: Array) -> Array:
+        """All parameters in the order of the form."""
+        values = self._values.copy()
+        values[self._place] = free
+        return values
+
+    def scaled(self, free: Array) -> Any:
+        """Prefactor and arguments of the form at these parameters."""
+        return self.form.evaluate(self._columns, self.values(free))
+
+    def at(self, free: Array, basis: Basis) -> Trial | None:
+        """Residuals and derivatives; None where the form has no value there."""
+        with np.errstate(all="ignore"):
+            found = self.scaled(free)
+        if not (np.isfinite(found.prefactor).all() and np.isfinite(found.arguments).all()):
+            return None
+        warped = []
+        for warp, x, dx in zip(
+            basis.warps, found.arguments, found.d_arguments[:, self._place], strict=True
+        ):
+            bent = warp(x, dx)
+            if bent is None or not np.isfinite(bent.u).all():
+                return None
+            warped.append(bent)
+        return self._solved(basis, found.prefactor, found.d_prefactor[self._place], warped)
+
+    def _solved(
+        self, basis: Basis, prefactor: Array, d_prefactor: Array, warped: list[Warped]
+    ) -> Trial | None:
+        design, slopes = basis.design([w.u for w in warped])
+        white = self.whiten(prefactor[:, None] * design)
+        n, m = white.shape
+        scale = math.sqrt(RIDGE * float((white * white).sum()) / m)
+        if not 0 < scale < math.inf:
+            return None
+        rough = basis.smoothness()
+        q, r = np.linalg.qr(np.concatenate([white, scale * rough]))
+        target = np.concatenate([self.y, np.zeros(len(rough))])
+        along = q.T @ target
+        try:
+            coefficients = np.linalg.solve(r, along)
+        except np.linalg.LinAlgError:
+            return None
+        height = design @ coefficients
+        moved = d_prefactor * height
+        for slope, bent in zip(slopes, warped, strict=True):
+            moved = moved + prefactor * (slope @ coefficients) * bent.du
+        pushed = np.zeros((len(target), len(moved)))
+        pushed[:n] = self.whiten(moved.T)
+        jacobian = q @ (q.T @ pushed) - pushed
+        if not np.isfinite(jacobian).all():
+            return None
+        return Trial(target - q @ along, jacobian, coefficients, tuple(warped), q)
+
+
+def solve(problem: Problem, basis: Basis, start: Array, steps: int = STEPS) -> Fit | None:
+    """The best parameters next to a start; None where the form has no value at the start."""
+    from scipy.optimize import leastsq
+
+    first = problem.at(start, basis)
+    if first is None:
+        return None
+    if not start.size:
+        return Fit(problem, basis, start, first, True)
+    kept: dict[bytes, Trial | None] = {start.tobytes(): first}
+    wall = 1e3 * np.abs(first.residual).max() + 1e3
+
+    def trial(free: Array) -> Trial | None:
+        key = free.tobytes()
+        if key not in kept:
+            kept[key] = problem.at(free, basis)
+        return kept[key]
+
+    def residual(free: Array) -> Array:
+        found = trial(free)
+        return np.full(len(first.residual), wall) if found is None else found.residual
+
+    def jacobian(free: Array) -> Array:
+        found = trial(free)
+        return np.zeros_like(first.jacobian) if found is None else found.jacobian
+
+    end, *_, code = leastsq(
+        residual,
+        start.copy(),
+        Dfun=jacobian,
+        full_output=True,
+        maxfev=steps,
+        ftol=1e-9,
+        xtol=1e-9,
+        factor=10.0,
+    )
+    there = trial(np.asarray(end, dtype=float))
+    if there is None or not np.isfinite(there.residual).all():
+        return None
+    return Fit(problem, basis, np.asarray(end, dtype=float), there, code in (1, 2, 3, 4))
+
+
+# Families of curves -------------------------------------------------------------------------------
+
+
+def families(problem: Problem, free: Array) -> Iterator[list[Basis]]:
+    """Families of bases that are tried, each by ascending size."""
+    arguments = problem.scaled(free).arguments
+    most = len(problem.y) // 3
+    scales = [_scales(x) for x in arguments]
+    sizes = SIZES if len(arguments) == 1 else SIZES_OF_TWO
+    for kind in ("spline", "polynomial"):
+        for choice in _choices(scales, kind):
+            yield [
+                basis
+                for m in sizes
+                if (basis := Basis(kind, choice, (m,) * len(choice))).size <= max(most, 4)
+            ]
+
+
+def _scales(x: Array) -> list[str]:
+    wide = x.min() > 0 and math.log10(x.max() / x.min()) > DECADES
+    return ["log", "asinh"] if wide else ["asinh", "linear"]
+
+
+def _choices(scales: Sequence[Sequence[str]], kind: str) -> list[tuple[Warp, ...]]:
+    if kind == "polynomial":  # on the first scale only: it is the alternative to knots
+        return [tuple(Warp(s[0]) for s in scales)]
+    return [tuple(Warp(s[min(k, len(s) - 1)]) for s in scales) for k in range(2)]
+
+
+def coarse(problem: Problem, free: Array) -> Basis:
+    """A basis for the first search."""
+    scales = [_scales(x)[0] for x in problem.scaled(free).arguments]
+    size = 8 if len(scales) == 1 else 5
+    return Basis("spline", tuple(map(Warp, scales)), (size,) * len(scales))
+
+
+def best_fits(problem: Problem, start: Array) -> list[Fit]:
+    """Fits with every family and size that count, the best first (by BIC).
+
+    Sizes go up until two in a row are worse than the best of their family.
+    """
+    found: list[Fit] = []
+    place = start
+    for bases in families(problem, start):
+        own: list[Fit] = []
+        worse = 0
+        for basis in bases:
+            fit = solve(problem, basis, place)
+            if fit is None or fit.dof <= 0:
+                continue
+            if own and fit.bic > min(f.bic for f in own):
+                worse += 1
+            else:
+                worse, place = 0, fit.free
+            own.append(fit)
+            if worse == 2:
+                break
+        found += own
+    found.sort(key=lambda fit: fit.bic)
+    return [fit for fit in found if fit.bic < found[0].bic + IRRELEVANT]
+
+
+def weights(fits: Sequence[Fit]) -> NDArray[np.float64]:
+    """Of the curves by their BIC, of sum 1."""
+    bic = np.array([fit.bic for fit in fits])
+    raw = np.exp(-(bic - bic.min()) / 2)
+    return np.asarray(raw / raw.sum())

@@ -1,0 +1,152 @@
+"""Whether the parameters stay when points are left out: what a collapse has to show to be believed.
+
+A fit of fewer points moves by chance, and less than the two errors suggest, since most points are
+the same. Both estimates being linear in the noise, ``theta - theta_0 = R (y - E y)``, the variance
+of their difference is that of ``R_part - R_all``, whatever the correlations of the points; for
+uncorrelated ones it is ``var_part - var_all`` (Hausman 1978).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from depthscale.scaling.bases import Array, Basis
+from depthscale.scaling.fit import Fit, Problem, solve
+
+LEAST_SIZES = 3
+"""Of a window, where there are as many; else two."""
+
+TOGETHER = 3
+"""Sizes that an effective exponent is taken over."""
+
+INNER = 2 / 3
+"""Share of the points, by the middle of their scaling variable, that the inner window keeps."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A fit of a part of the points.
+
+    Attributes
+    ----------
+    what:
+        The points that it keeps, in words.
+    points, sizes:
+        How many it keeps; its system sizes.
+    values, errors:
+        By parameter.
+    reduced_chi2:
+        Of this fit.
+    shifts:
+        By parameter, the distance to the fit of all points in standard errors of that distance.
+    p_value:
+        Of all distances at once, if the form holds; None where they could not be told.
+    """
+
+    what: str
+    points: int
+    sizes: tuple[float, ...]
+    values: Mapping[str, float]
+    errors: Mapping[str, float]
+    reduced_chi2: float
+    shifts: Mapping[str, float]
+    p_value: float | None
+
+
+def stability(fit: Fit, scale: float) -> tuple[Window, ...]:
+    """Fits without small sizes, without large ones, and without the tails of the curve."""
+    return tuple(_windows(fit, scale, _parts(fit)))
+
+
+def effective(fit: Fit, scale: float) -> tuple[Window, ...]:
+    """Fits of a few neighbouring sizes each, from small to large; none where there are too few."""
+    sizes = fit.problem.points.sizes
+    if len(sizes) <= TOGETHER:
+        return ()
+    column = fit.problem.points.columns[fit.problem.points.size]
+    parts = []
+    for k in range(len(sizes) - TOGETHER + 1):
+        low, high = sizes[k], sizes[k + TOGETHER - 1]
+        what = f"{fit.problem.points.size} {low:g} to {high:g}"
+        parts.append((what, (column >= low) & (column <= high)))
+    return tuple(_windows(fit, scale, parts))
+
+
+def _parts(fit: Fit) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    points = fit.problem.points
+    sizes, column, name = points.sizes, points.columns[points.size], points.size
+    least = min(LEAST_SIZES, len(sizes) - 1)
+    for k in range(1, len(sizes) - least + 1):
+        yield f"{name} >= {sizes[k]:g}", column >= sizes[k]
+    for k in range(1, min(len(sizes) - least, 2) + 1):
+        yield f"{name} <= {sizes[-1 - k]:g}", column <= sizes[-1 - k]
+    u = fit.trial.warped[0].u
+    x = fit.problem.scaled(fit.free).arguments[0]
+    if x.min() < 0 < x.max():
+        keep = np.abs(x) <= np.quantile(np.abs(x), INNER)
+        yield "inner part of the curve", keep
+    else:
+        low, high = np.quantile(u, [(1 - INNER) / 2, (1 + INNER) / 2])
+        yield "inner part of the curve", (u >= low) & (u <= high)
+
+
+def _windows(
+    fit: Fit,
+    scale: float,
+    parts: Sequence[tuple[str, NDArray[np.bool_]]] | Iterator[tuple[str, NDArray[np.bool_]]],
+) -> Iterator[Window]:
+    for what, mask in parts:
+        part = _refitted(fit, mask)
+        if part is not None:
+            yield _window(fit, part, mask, what, scale)
+
+
+def _refitted(fit: Fit, mask: NDArray[np.bool_]) -> Fit | None:
+    points = fit.problem.points.select(mask)
+    if len(points.sizes) < 2:
+        return None
+    problem = Problem(points, fit.problem.form, fit.problem.fixed)
+    basis, count = fit.basis, len(points)
+    sizes = fit.basis.sizes
+    while np.prod(sizes) > max(count // 3, 4) and max(sizes) > 4:
+        sizes = tuple(max(4, size - 1) for size in sizes)
+    found = solve(problem, Basis(basis.kind, basis.warps, sizes), fit.free)
+    return found if found is not None and found.dof > 0 else None
+
+
+def _window(fit: Fit, part: Fit, mask: NDArray[np.bool_], what: str, scale: float) -> Window:
+    names = fit.problem.names
+    response = -fit.response
+    response[:, mask] += part.response
+    difference = fit.problem.points.noise(response) * scale**2
+    moved = part.free - fit.free
+    errors = np.sqrt(np.diag(part.covariance)) * scale / max(part.error_scale, 1e-300)
+    spread = np.sqrt(np.diag(difference))
+    mean, _ = part.chi2_expected
+    return Window(
+        what,
+        len(part.problem.points),
+        tuple(part.problem.points.sizes.tolist()),
+        dict(zip(names, part.free.tolist(), strict=True)),
+        dict(zip(names, errors.tolist(), strict=True)),
+        part.chi2 / mean if mean > 0 else float("nan"),
+        {n: float(m / s) if s > 0 else 0.0 for n, m, s in zip(names, moved, spread, strict=True)},
+        _chance(moved, difference),
+    )
+
+
+def _chance(moved: Array, covariance: Array) -> float | None:
+    """Of a distance as large or larger, from all directions in which there is noise."""
+    from scipy.stats import chi2
+
+    spread = np.sqrt(np.diag(covariance))
+    if not np.isfinite(covariance).all() or not (spread > 0).all():
+        return None
+    values, vectors = np.linalg.eigh(covariance / np.outer(spread, spread))
+    kept = values > 1e-6 * values[-1]
+    along = (moved / spread) @ vectors[:, kept]
+    return float(chi2.sf((along**2 / values[kept]).sum(), kept.sum()))
