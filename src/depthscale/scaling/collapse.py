@@ -155,8 +155,8 @@ def collapse(
     """Find the parameters with which data fall onto one curve.
 
     The form is fitted to ``y`` as measured, its master curve taken from several families (cubic
-    splines on several scales, polynomials) of several sizes, and eliminated from the fit; parameters
-    are averages over the families by BIC, and their errors hold what the families differ by.
+    splines on several scales, polynomials) of several sizes, and eliminated from the fit;
+    parameters are averages over the families by BIC, and their errors hold what these differ by.
 
     Parameters
     ----------
@@ -223,9 +223,19 @@ def collapse(
     parts, local = stability(fit, scale), effective(fit, scale)
     total = statistical + spread
     evidence = Evidence(
-        fit, fits, places, mean, reduced, chance, scale, total, spread, parts, local, at_edge, drawn,
-        number,
-    )  # fmt: skip
+        fit=fit,
+        places=places,
+        reduced=reduced,
+        chance=chance,
+        scale=scale,
+        covariance=total,
+        spread=spread,
+        stability=parts,
+        effective=local,
+        at_edge=at_edge,
+        drawn=drawn,
+        asked=number,
+    )
     from depthscale.scaling.cross_checks import cross_checks
 
     return Collapse(
@@ -376,7 +386,7 @@ def _within(
 
 
 def _dilution(fit: Fit) -> float:
-    """Noise along a smooth curve over that of single points: above 1 where points are correlated."""
+    """Noise along a smooth curve over that of a point: above 1 where points are correlated."""
     points = fit.problem.points
     if not points.groups:
         return 1.0

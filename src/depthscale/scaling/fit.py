@@ -132,7 +132,8 @@ class Fit:
     @cached_property
     def overlap(self) -> float:
         """Share of the points whose scaling variables lie within the range of other curves'."""
-        return _overlap(self.trial.warped, self.problem.points)
+        points = self.problem.points
+        return overlap([bent.u for bent in self.trial.warped], points.columns[points.size])
 
     @cached_property
     def chi2_expected(self) -> tuple[float, float]:
@@ -158,15 +159,14 @@ class Fit:
         return np.asarray(design @ self.trial.coefficients)
 
 
-def _overlap(warped: Sequence[Warped], points: Points) -> float:
-    labels = points.columns[points.size]
+def overlap(warped: Sequence[Array], labels: Array) -> float:
+    """Share of the points [n] whose scaling variables all lie within the range of other curves'."""
     inside = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         own = labels == label
         among = np.ones(own.sum(), dtype=bool)
-        for bent in warped:
-            low, high = bent.u[~own].min(), bent.u[~own].max()
-            among &= (bent.u[own] >= low) & (bent.u[own] <= high)
+        for u in warped:
+            among &= (u[own] >= u[~own].min()) & (u[own] <= u[~own].max())
         inside[own] = among
     return float(inside.mean())
 

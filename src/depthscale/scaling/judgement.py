@@ -31,9 +31,7 @@ class Evidence(NamedTuple):
     """All that is known of a fit when it is judged; see ``collapse``."""
 
     fit: Fit
-    fits: Sequence[Fit]
     places: Sequence[Fit]
-    dof: float
     reduced: float
     chance: float | None
     scale: float
@@ -64,8 +62,8 @@ def _goodness(found: Evidence) -> Iterator[str]:
         yield (
             f"the points do not fall onto one curve within their errors: reduced chi-square"
             f" {found.reduced:.3g}, chance {found.chance:.1g}; errors below are scaled by"
-            f" {found.scale:.3g}. Leave small sizes out, narrow the window, or add a correction such"
-            " as (1 + a*L^-omega)"
+            f" {found.scale:.3g}. Leave small sizes out, narrow the window, or add a correction"
+            " such as (1 + a*L^-omega)"
         )
     elif found.chance > 1 - UNLIKELY / 10:
         yield (
@@ -84,9 +82,9 @@ def _drifts(found: Evidence) -> Iterator[str]:
             all_of_it = dict(zip(found.fit.problem.names, found.fit.free.tolist(), strict=True))
             yield (
                 f"not stable: {name} is {all_of_it[name]:.4g} from all points and"
-                f" {worst.values[name]:.4g} with {worst.what}, {abs(worst.shifts[name]):.1f} standard"
-                f" errors of the difference apart (chance {worst.p_value:.1g}); the errors do not"
-                " hold that drift, whatever chi-square says"
+                f" {worst.values[name]:.4g} with {worst.what}, {abs(worst.shifts[name]):.1f}"
+                f" standard errors of the difference apart (chance {worst.p_value:.1g}); the errors"
+                " do not hold that drift, whatever chi-square says"
             )
     drift = _trend(found)
     if drift is not None:
@@ -130,8 +128,8 @@ def _edges(found: Evidence) -> Iterator[str]:
         column = np.unique(problem.points.columns[role.variable])
         if not column[0] <= value <= column[-1]:
             yield (
-                f"{name} = {value:.5g} is outside of the data, {role.variable} from {column[0]:g} to"
-                f" {column[-1]:g}: an extrapolation; measure around it"
+                f"{name} = {value:.5g} is outside of the data, {role.variable} from {column[0]:g}"
+                f" to {column[-1]:g}: an extrapolation; measure around it"
             )
         elif len(column) > 2 and not column[1] <= value <= column[-2]:
             yield (
@@ -179,17 +177,12 @@ def _others(found: Evidence) -> Iterator[str]:
     if not same:
         return
     size = np.sqrt(np.abs(np.diag(found.covariance)))
-    best = min(place.chi2 for place in same)
+    names, best = fit.problem.names, min(place.chi2 for place in same)
+    allowed = ELSEWHERE * fit.problem.dilution * max(found.scale, 1e-300) ** 2
     for place in same:
         far = np.abs(place.free - fit.free) > 10 * size
-        near = (place.chi2 - best) / max(
-            found.scale, 1e-300
-        ) ** 2 < ELSEWHERE * fit.problem.dilution
-        if far.any() and near and place.overlap >= LITTLE:
-            told = ", ".join(
-                f"{n} = {v:.4g}"
-                for n, v in zip(fit.problem.names, place.free.tolist(), strict=True)
-            )
+        if far.any() and place.chi2 - best < allowed and place.overlap >= LITTLE:
+            told = ", ".join(f"{n} = {v:.4g}" for n, v in zip(names, place.free, strict=True))
             yield f"another solution fits almost as well: {told}; give start= to choose"
             return
 

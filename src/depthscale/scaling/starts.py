@@ -11,14 +11,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from depthscale.answers import InputError
-from depthscale.scaling.bases import Array
-from depthscale.scaling.fit import Fit, Problem, coarse, solve
+from depthscale.scaling.bases import Array, Basis, Warp
+from depthscale.scaling.fit import DECADES, Fit, Problem, coarse, overlap, solve
 
 EXPONENTS = (-1.5, 2.5)
 AMPLITUDES = (-0.8, 0.8)
-SPREAD = 256
+SPREAD = 128
 """Starts that are tried; those that are polished:"""
-POLISHED = 8
+POLISHED = 5
 ENOUGH = 0.5
 """Overlap below which a collapse is not one, as long as there is another."""
 
@@ -34,20 +34,9 @@ def search(problem: Problem, given: Mapping[str, float], seed: int) -> tuple[Fit
     if not problem.names:
         return _only(problem)
     places = _places(problem, given, seed)
-    scored = []
-    for place in places:
-        with np.errstate(all="ignore"):
-            found = problem.scaled(place)
-            finite = np.isfinite(found.prefactor).all() and np.isfinite(found.arguments).all()
-        trial = problem.at(place, coarse(problem, place)) if finite else None
-        if trial is not None:
-            there = Fit(problem, coarse(problem, place), place, trial, False)
-            scored.append((there.overlap < ENOUGH, there.chi2, place))
-    scored.sort(key=lambda row: row[:2])
-    first = places[0] if given else None
-    chosen = [place for *_, place in scored[:POLISHED]]
-    if first is not None and any(place is first for *_, place in scored):
-        chosen = [first, *[place for place in chosen if place is not first]]
+    chosen = _best(problem, places)
+    if given and not any(place is places[0] for place in chosen):
+        chosen.append(places[0])
     fits = [fit for place in chosen if (fit := solve(problem, coarse(problem, place), place))]
     if not fits:
         raise InputError(
@@ -56,6 +45,60 @@ def search(problem: Problem, given: Mapping[str, float], seed: int) -> tuple[Fit
         )
     fits.sort(key=lambda fit: (fit.overlap < ENOUGH, fit.chi2))
     return fits[0], fits
+
+
+def _best(problem: Problem, places: list[Array]) -> list[Array]:
+    """The places of least chi-square with a coarse curve, those with overlapping curves first."""
+    with np.errstate(all="ignore"):
+        found = [problem.scaled(place) for place in places]
+        prefactor = np.stack([one.prefactor for one in found])
+        warped = [
+            _squeezed(np.stack([one.arguments[k] for one in found]))
+            for k in range(len(found[0].arguments))
+        ]
+        there = np.isfinite(prefactor).all(axis=1) & (prefactor != 0).any(axis=1)
+        for u in warped:
+            there &= np.isfinite(u).all(axis=1)
+    kept = np.flatnonzero(there)
+    if not kept.size:
+        return []
+    warped = [u[kept] for u in warped]
+    chi2 = _coarse_chi2(problem, prefactor[kept], warped)
+    order = np.argsort(chi2)
+    labels = problem.points.columns[problem.points.size]
+    apart: list[int] = []
+    together: list[int] = []
+    for k in order:
+        share = overlap([u[k] for u in warped], labels)
+        (together if share >= ENOUGH else apart).append(int(k))
+        if len(together) == POLISHED:
+            break
+    return [places[kept[k]] for k in (together + apart)[:POLISHED]]
+
+
+def _squeezed(x: Array) -> Array:
+    """Scaling variables [start, n] put into [0, 1], on the scale that a coarse curve takes."""
+    low, high = x.min(axis=1, keepdims=True), x.max(axis=1, keepdims=True)
+    wide = (low > 0) & (high > low * 10**DECADES)
+    bent = np.where(wide, np.log(x), np.arcsinh(2 * x / np.abs(x).mean(axis=1, keepdims=True)))
+    low, high = bent.min(axis=1, keepdims=True), bent.max(axis=1, keepdims=True)
+    return np.asarray((bent - low) / (high - low))
+
+
+def _coarse_chi2(problem: Problem, prefactor: Array, warped: list[Array]) -> Array:
+    """Chi-square of the best coarse curve at every start, errors taken as uncorrelated."""
+    size = 8 if len(warped) == 1 else 5
+    basis = Basis("spline", (Warp("linear"),) * len(warped), (size,) * len(warped))
+    design, _ = basis.design([u.reshape(-1) for u in warped])
+    weight = prefactor / problem.points.error
+    white = weight[..., None] * design.reshape(*prefactor.shape, -1)
+    y = problem.points.y / problem.points.error
+    normal = np.einsum("sni,snj->sij", white, white)
+    level = np.trace(normal, axis1=1, axis2=2)[:, None, None] / basis.size
+    normal += 1e-9 * level * np.eye(basis.size)
+    along = np.einsum("sni,n->si", white, y)
+    best = np.linalg.solve(normal, along[..., None])[..., 0]
+    return np.asarray(y @ y - (along * best).sum(axis=1))
 
 
 def _only(problem: Problem) -> tuple[Fit, list[Fit]]:

@@ -8,7 +8,7 @@ uncorrelated ones it is ``var_part - var_all`` (Hausman 1978).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +97,7 @@ def _parts(fit: Fit) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 def _windows(
     fit: Fit,
     scale: float,
-    parts: Sequence[tuple[str, NDArray[np.bool_]]] | Iterator[tuple[str, NDArray[np.bool_]]],
+    parts: Iterable[tuple[str, NDArray[np.bool_]]],
 ) -> Iterator[Window]:
     for what, mask in parts:
         part = _refitted(fit, mask)
