@@ -2,8 +2,8 @@
 
 Reads one task a line from standard input and answers with one line: the parameters, their errors
 where the tool states any, and processor time. The first line tells versions. So the tools may have
-an environment of their own, with ``pip install fssa jaxfss`` (which also brings jax, flax, optax and
-softclip).
+an environment of their own, with ``pip install fssa jaxfss`` (which brings jax, flax, optax and
+softclip along).
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ def shim() -> None:
     """
     import scipy.optimize
 
-    np.asfarray = lambda values: np.asarray(values, dtype=float)  # type: ignore[attr-defined]
-    np.int = int  # type: ignore[attr-defined]
+    vars(np).update(asfarray=lambda values: np.asarray(values, dtype=float), int=int)
 
     def counted(function: Callable[..., float], args: tuple[Any, ...]) -> Any:
         calls = [0]
@@ -65,7 +64,7 @@ def shim() -> None:
 
 
 def fssa_fit(task: dict[str, Any]) -> dict[str, Any]:
-    """``L^(zeta/nu) f(L^(1/nu) (rho - rho_c))``: its own search, or its measure searched further."""
+    """``L^(zeta/nu) f(L^(1/nu) (rho - rho_c))``: its search, or its measure alone."""
     import fssa
     from scipy.optimize import minimize
 

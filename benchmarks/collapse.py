@@ -9,8 +9,8 @@ CC2, built as its documentation says. Tools that are not there are named and lef
 Everyone gets the same data with 1 % noise and the same start, 10 % of the range off with exponents
 times 1.3 and 1.5. Bias and root mean square error are in units of the least error that any fit
 without knowledge of the curve can have. ``rms_ours`` is that of depthscale on the seeds of the
-row. An answer more than 10 such units off in any parameter counts as astray, and stays in. Times are
-processor seconds of one thread, medians. Every tool runs as its documentation has it, and in
+row. An answer more than 10 such units off in any parameter counts as astray, and stays in. Times
+are processor seconds of one thread, medians. Every tool runs as its documentation has it, and in
 settings that we found to serve it better:
 
 * fssa: ``autoscale``; and its measure of quality, minimised to 1e-5 in two rounds (no errors);

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ Numbers = Mapping[str, float]
 
 def softplus(x: Array) -> Array:
     """``ln(1 + e^x)/ln 2``, which is 1 at 0."""
-    return np.logaddexp(0.0, x) / np.log(2.0)
+    return np.asarray(np.logaddexp(0.0, x) / np.log(2.0))
 
 
 # Laws --------------------------------------------------------------------------------------------
@@ -188,9 +189,14 @@ class Synthetic:
     def truth(self) -> Numbers:
         return self.law.truth
 
-    def named(self) -> dict[str, str]:
-        """The keywords that say which column is which."""
-        return {"y": self.law.y, "x": self.law.x, "size": self.law.size, "error": "error"}
+    def named(self, uncertainty: str = "error") -> dict[str, Any]:
+        """The keywords that say which column is which; ``uncertainty`` may be "realisation"."""
+        return {
+            "y": self.law.y,
+            "x": self.law.x,
+            "size": self.law.size,
+            **({uncertainty: uncertainty} if uncertainty else {}),
+        }
 
 
 def draw(
