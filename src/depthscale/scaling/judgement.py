@@ -17,7 +17,7 @@ UNLIKELY = 0.01
 FEW = 30
 """Realisations below which an error from them is rough."""
 
-LOOSE = 5.0
+LOOSE = 3.0
 """Growth of an error under a correction to scaling from which on it is told."""
 
 TIED = 0.98

@@ -8,8 +8,9 @@ uncorrelated ones it is ``var_part - var_all`` (Hausman 1978).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,16 @@ LEAST_SIZES = 3
 
 TOGETHER = 3
 """Sizes that an effective exponent is taken over."""
+
+MOST_CUTS = 6
+"""Windows of one kind that are fitted, where there are many sizes."""
+
+OPEN = 1e3
+"""Growth of an error at which a correction is taken for one that the form has already."""
+
+SETTLED = 1e-2
+"""Of the largest variance: directions of less are left out of a distance, since the noise is taken
+to first order and what is next counts there."""
 
 OMEGAS = (0.5, 1.0, 2.0)
 """Powers of the corrections that are tried."""
@@ -48,7 +59,8 @@ class Window:
     shifts:
         By parameter, the distance to the fit of all points in standard errors of that distance.
     p_value:
-        Of all distances at once, if the form holds; None where they could not be told.
+        Of all distances at once if the form holds, or of the amplitude of an added correction if
+        there is none; None where that could not be told.
     """
 
     what: str
@@ -84,8 +96,29 @@ def corrected(fit: Fit, scale: float) -> tuple[Window, ...]:
         part = solve(problem, fit.basis, start)
         if part is not None and part.dof > 0:
             what = f"with (1 + a*{points.size}^-{omega:g})"
-            found.append(_window(fit, part, np.ones(len(points), dtype=bool), what, scale))
+            window = _window(fit, part, np.ones(len(points), dtype=bool), what, scale)
+            chance = _significance(part, name, scale)
+            if chance is not None and _told_apart(fit, window, scale):
+                found.append(replace(window, p_value=chance))
     return tuple(found)
+
+
+def _told_apart(fit: Fit, window: Window, scale: float) -> bool:
+    """Whether the form has no such correction of its own already, which would leave it open."""
+    own = np.sqrt(np.diag(fit.covariance)) * scale / max(fit.error_scale, 1e-300)
+    errors = np.array([window.errors[name] for name in fit.problem.names])
+    return bool((errors < OPEN * own).all())
+
+
+def _significance(part: Fit, name: str, scale: float) -> float | None:
+    """Chance of so large an amplitude of a correction that is not there."""
+    from scipy.stats import chi2
+
+    k = part.problem.names.index(name)
+    error = math.sqrt(part.covariance[k, k]) * scale / max(part.error_scale, 1e-300)
+    if not 0 < error < math.inf:
+        return None
+    return float(chi2.sf((part.free[k] / error) ** 2, 1))
 
 
 def free_name(wanted: str, taken: Sequence[str]) -> str:
@@ -103,12 +136,13 @@ def _start(fit: Fit, name: str) -> float:
 def effective(fit: Fit, scale: float) -> tuple[Window, ...]:
     """Fits of a few neighbouring sizes each, from small to large; none where there are too few."""
     sizes = fit.problem.points.sizes
-    if len(sizes) <= TOGETHER:
+    together = max(TOGETHER, -(-len(sizes) // MOST_CUTS))
+    if len(sizes) <= together:
         return ()
     column = fit.problem.points.columns[fit.problem.points.size]
     parts = []
-    for k in range(len(sizes) - TOGETHER + 1):
-        low, high = sizes[k], sizes[k + TOGETHER - 1]
+    for k in [0, *_spaced(len(sizes) - together, MOST_CUTS - 1)]:
+        low, high = sizes[k], sizes[k + together - 1]
         what = f"{fit.problem.points.size} {low:g} to {high:g}"
         parts.append((what, (column >= low) & (column <= high)))
     return tuple(_windows(fit, scale, parts))
@@ -117,10 +151,10 @@ def effective(fit: Fit, scale: float) -> tuple[Window, ...]:
 def _parts(fit: Fit) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     points = fit.problem.points
     sizes, column, name = points.sizes, points.columns[points.size], points.size
-    least = min(LEAST_SIZES, len(sizes) - 1)
-    for k in range(1, len(sizes) - least + 1):
+    most = len(sizes) - min(LEAST_SIZES, len(sizes) - 1)
+    for k in _spaced(most, MOST_CUTS):
         yield f"{name} >= {sizes[k]:g}", column >= sizes[k]
-    for k in range(1, min(len(sizes) - least, 2) + 1):
+    for k in _spaced(max(most // 3, min(most, 1)), 2):
         yield f"{name} <= {sizes[-1 - k]:g}", column <= sizes[-1 - k]
     u = fit.trial.warped[0].u
     x = fit.problem.scaled(fit.free).arguments[0]
@@ -130,6 +164,13 @@ def _parts(fit: Fit) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     else:
         low, high = np.quantile(u, [(1 - INNER) / 2, (1 + INNER) / 2])
         yield "inner part of the curve", (u >= low) & (u <= high)
+
+
+def _spaced(most: int, count: int) -> list[int]:
+    """Up to ``count`` of the numbers 1 to ``most``, evenly."""
+    if most < 1:
+        return []
+    return sorted({round(1 + (most - 1) * k / max(count - 1, 1)) for k in range(min(count, most))})
 
 
 def _windows(
@@ -186,6 +227,6 @@ def _chance(moved: Array, covariance: Array) -> float | None:
     if not np.isfinite(covariance).all() or not (spread > 0).all():
         return None
     values, vectors = np.linalg.eigh(covariance / np.outer(spread, spread))
-    kept = values > 1e-6 * values[-1]
+    kept = values > SETTLED * values[-1]
     along = (moved / spread) @ vectors[:, kept]
     return float(chi2.sf((along**2 / values[kept]).sum(), kept.sum()))

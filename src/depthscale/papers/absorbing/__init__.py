@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from depthscale.papers.absorbing.controls import controls
+from depthscale.papers.absorbing.controls import known_models
 from depthscale.papers.absorbing.convolution import convolutional_networks
 from depthscale.papers.absorbing.field import field_response_claims
 from depthscale.papers.absorbing.mlp import mlp_transition
@@ -31,7 +31,7 @@ __all__ = ["GROUPS", "TITLE", "Runs", "figures"]
 TITLE = "Absorbing phase transitions in artificial deep neural networks (2307.02284)"
 
 GROUPS: tuple[tuple[str, Callable[[Runs], list[Claim]]], ...] = (
-    ("controls", controls),
+    ("controls", known_models),
     ("fully connected networks", mlp_transition),
     ("convolutional networks", convolutional_networks),
     ("disorder in time", disorder_in_time),

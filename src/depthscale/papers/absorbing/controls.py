@@ -45,7 +45,7 @@ PLAIN = "t^-delta * F((p - pc) * t^b)"
 CORRECTED = "t^-delta * (1 + a*t^-w) * F((p - pc) * t^b * (1 + c*t^-w))"
 
 
-def controls(runs: Runs) -> list[Claim]:
+def known_models(runs: Runs) -> list[Claim]:
     """Directed percolation recovered, in both dimensions and mean field; another class told."""
     return [
         *_off_critical(runs),
