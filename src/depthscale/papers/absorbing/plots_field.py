@@ -109,7 +109,7 @@ def response_exponents(runs: Runs, target: Path) -> Figure:
                 left.plot(at, value, "_", color="black", markersize=12, zorder=0)
         for beta, name in ((1.0, "smooth"), (0.5, "kinked")):
             left.axhline(1 / (1 + beta), color=GUIDE, linewidth=0.8, linestyle=":")
-            left.annotate(f"infinite width, {name}", (1.6, 1 / (1 + beta)), ha="right", va="bottom")
+            left.annotate(f"infinite width, {name}", (-2.6, 1 / (1 + beta)), va="bottom")
         left.set_xlabel(r"$p = 2(\theta+\lambda)/s^2$")
         left.set_ylabel(r"response exponent, $B = 10^{-3}\ldots10^{-1}$")
         left.set_ylim(0, 1.1)
