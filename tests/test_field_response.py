@@ -187,13 +187,14 @@ def test_gap_without_a_field_is_approached(own):
             excess = (own.rate(at, field) - still) / (own.variance / 2)
             length = math.log(own.field_unit / field)
             bound = power < -2 or power > 2 * own.beta
-            assert -1e-6 < excess < (1e-3 if bound else (math.pi / length) ** 2)
-            if not bound:
-                assert excess > (math.pi / (length + 20)) ** 2
+            if bound:
+                assert -1e-6 < excess < 1e-3
+            else:  # the walls move the ends of the box by some units of log y
+                assert (math.pi / (length + 8)) ** 2 < excess < (math.pi / (length - 8)) ** 2
     assert isinstance(own.relaxation(-own.lam), Undefined)
 
 
-@BOTH
+@pytest.mark.parametrize("own", [RELU], ids=["relu"])
 def test_densities_relax_at_this_rate(own):
     """Deviations of E log y between late times; the next mode is gone by then to 1 %."""
     field = 0.3 * own.field_unit
@@ -228,7 +229,7 @@ def test_a_visit_by_nested_quadrature(own, power, order):
 
 def test_a_visit_is_the_integral_over_paths():
     """The density of the equation from one jump, integrated over ``t = x^2``; 1 % lies beyond."""
-    jump, x = 5.0, np.linspace(0.0, 4.5, 46)
+    jump, x = 5.0, np.linspace(0.0, 4.0, 25)
     law = limit_law(RELU.equation(), math.log(jump), x[1:] ** 2)
     means = np.concatenate([[jump], law.mean("y").value])
     total = float(simpson(means * 2 * x, x=x))

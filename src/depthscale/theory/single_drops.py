@@ -1,4 +1,4 @@
-r"""What one jump of the misalignment leaves behind: ``T(J) = E integral y_t^k dt`` from ``y_0 = J``.
+r"""What one jump of the misalignment leaves: ``T(J) = E integral y_t^k dt`` from ``y_0 = J``.
 
 With ``phi = p u - a e^(beta u)``, ``p < 0``, and time in units of ``2/s^2``,
 

@@ -215,7 +215,7 @@ def falling(runs: Runs, name: str, power: float) -> list[Settled]:
 def smeared(runs: Runs, name: str, scaled_field: float) -> list[Settled]:
     """Across the transition at this field."""
     width = widths(runs)[0]
-    thetas = SMEARED_THETAS[1:4:2] if runs.quick else SMEARED_THETAS
+    thetas = SMEARED_THETAS[2:3] if runs.quick else SMEARED_THETAS
     reached = [t for t in thetas if in_reach(name, width, scaled_field, t)]
     return [settled(runs, name, width, scaled_field, t, 0.7) for t in reached]
 
