@@ -26,8 +26,8 @@ from depthscale.practice.data_window import (
     distances,
     standard_window,
 )
-from depthscale.practice.kernel_regression import KernelRegression, network_regression
 from depthscale.practice.depth_plan import DepthPlan, LinePoint
+from depthscale.practice.kernel_regression import KernelRegression, network_regression
 from depthscale.theory.activation import activation as as_activation
 from depthscale.theory.criticality import critical_point
 from depthscale.theory.diffusion import stochastic_limit
