@@ -529,8 +529,8 @@ def _late(runs: Runs) -> list[Claim]:
             f" local power of the mean between l/n = {times[-3]:g} and {times[-1]:g}",
             stated,
             found,
-            0.15,
-            "a third of the difference between the two powers",
+            0.25,
+            "half of the difference between the two powers",
             f"{where}. The power {stated:.3f} is that of the closed form there, on its way from -1"
             " to -1/2",
         ),
@@ -542,7 +542,7 @@ def _late(runs: Runs) -> list[Claim]:
             1.0,
             Measured(float(mean[-1] / law[-1]), float(error[-1] / law[-1])),
             0.25,
-            "some 10/n, and noise",
+            "some 15/n, and noise",
             f"n = {n}; a network scatters by {float(y[-1].std() / mean[-1]):.2g} times the mean",
         ),
     ]
