@@ -28,7 +28,7 @@ def mlp_transition(runs: Runs) -> list[Claim]:
     return [
         *_collapse(runs),
         *_corrections(runs),
-        _other_class(runs),
+        _other_class(),
         *_exponents(),
         _detuned(runs),
         *_sizes(runs),
@@ -135,8 +135,8 @@ def _second(name: str, power: float) -> float:
     return float(next(term.coefficient for term in alignment.terms if term.power == power))
 
 
-def _other_class(runs: Runs) -> Claim:
-    depth = data.depths(runs)[-1]
+def _other_class() -> Claim:
+    depth = data.DEPTHS[-1]
     own = {name: np.abs(data.off_curve(name, depth)).max() for name in data.KINKED}
     smooth = transition("tanh").scaling_in_detuning(data.X)
     apart = min(
