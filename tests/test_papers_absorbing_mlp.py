@@ -24,7 +24,8 @@ def test_exact_paths_are_those_of_the_map():
 
 def test_analytic_activations_come_to_the_curve_and_kinked_ones_do_not():
     for name in ("tanh", "cos"):
-        near, far = (np.abs(mlp_data.off_curve(name, depth)).max() for depth in (150, 500))
+        near, far = (np.abs(mlp_data.off_curve(name, depth)).max() for depth in (150, 1500))
+        # log(l)/l falls by 6.9, for corrections that have not changed their sign on the way
         assert far < near / 2 < 0.1
     smooth = mlp_data.transition("tanh").scaling_in_detuning(mlp_data.X)
     kinked = mlp_data.scaled_by_detuning("hardtanh", 500)
@@ -41,7 +42,7 @@ def test_control_ends_at_the_root_of_its_size():
 
 
 def test_deterministic_claims_hold():
-    claims = [*mlp._exponents(), *mlp._corrections(QUICK), mlp._other_class(QUICK)]
+    claims = [*mlp._exponents(), *mlp._corrections(QUICK), mlp._other_class()]
     assert all(claim.verdict == "confirmed" for claim in claims), claims
 
 

@@ -28,7 +28,7 @@ CASES = [("tanh", 0.3), ("hardtanh", 0.3)]
 
 
 @pytest.mark.parametrize(
-    ("drift", "variance"), [(-1.85, 4.25), (0.0, 4.0), (2.0, 4.25), (-7.0, 4.0), (0.5, 0.3)]
+    ("drift", "variance"), [(-1.85, 4.25), (0.0, 4.0), (2.0, 4.25), (-7.0, 4.0)]
 )
 def test_growth_of_the_mean_logarithm_inverts_its_transform(drift, variance):
     def reference(time):
@@ -118,11 +118,13 @@ def test_exponent_is_that_of_first_order_in_width():
 # Laws --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "sigma_b"), [*CASES, ("relu", 0.0)])
-@pytest.mark.parametrize("detuning", [-2.0, 3.0])
+@pytest.mark.parametrize(
+    ("name", "sigma_b", "detuning"),
+    [("tanh", 0.3, -2.0), ("hardtanh", 0.3, 1.0), ("relu", 0.0, 0.0)],
+)
 def test_closed_means_are_those_of_the_density(name, sigma_b, detuning):
     own = absorbing_transition(name, sigma_b=sigma_b)
-    s = np.array([0.1, 0.6, 2.0])
+    s = np.array([0.2, 1.5])
     law = limit_law(own.equation(detuning), np.inf, s)
     beta = own.map_beta
     scale = (beta * own.curvature * s) ** (1 / beta)

@@ -52,6 +52,7 @@ def collapse(runs: Runs, target: Path) -> Figure:
         curve.set_xlabel(r"$x=\gamma\,(\sigma_w-\sigma_{wc})\,l$")
         curve.set_ylabel(r"$(\beta A\,l)^{1/\beta}\,\rho$")
         curve.set_title(f"exact maps, $l$ = {depth}, nothing fitted")
+        curve.set_yscale("log")
         curve.legend(ncols=2, loc="upper left", fontsize=7)
         _approach(approach)
         return finish(figure, target)
