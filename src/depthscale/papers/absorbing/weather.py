@@ -1,4 +1,4 @@
-"""Disorder in time as the reason why shared weights leave directed percolation behind.
+"""Disorder in time: is it the reason why shared weights leave directed percolation behind?
 
 Weights that all sites of a layer share favour activity in one layer and hinder it in the next,
 everywhere at once. Directed percolation whose chance does the same, ``p - w`` or ``p + w`` at every
@@ -29,9 +29,10 @@ from depthscale.scaling.percolation import (
 PAPER = "2307.02284"
 WHERE = "disorder in time (ours)"
 
-SWING = 0.15
-"""``w``: with it the scatter between realisations is like that of the networks."""
-CHANCES = (0.64, 0.66, 0.67, 0.68, 0.69, 0.70, 0.72)
+SWING = 0.25
+"""``w``: as strong as chances allow; densities scatter by .4 of their mean between realisations at
+criticality, those of the networks by .5 to .7."""
+CHANCES = (0.68, 0.70, 0.71, 0.72, 0.73, 0.74, 0.745)
 CLEAN = tuple(
     THRESHOLDS["bond", "square"].p + x for x in (-0.02, -0.01, -0.005, 0, 0.005, 0.01, 0.02)
 )
@@ -44,8 +45,8 @@ def disorder_in_time(runs: Runs) -> list[Claim]:
     """The drift of the networks in directed percolation with noise, and none without."""
     noisy, clean = (by_window(runs, with_weather) for with_weather in (True, False))
     return [
-        _drifts(noisy, "directed percolation with weather", "confirmed"),
-        _drifts(clean, "directed percolation without", "refuted"),
+        _drifts(noisy, "directed percolation with weather"),
+        _drifts(clean, "directed percolation without"),
     ]
 
 
@@ -95,9 +96,7 @@ def by_window(runs: Runs, weather: bool) -> tuple[tuple[tuple[int, int], Collaps
     )
 
 
-def _drifts(
-    found: tuple[tuple[tuple[int, int], Collapse], ...], model: str, expected: str
-) -> Claim:
+def _drifts(found: tuple[tuple[tuple[int, int], Collapse], ...], model: str) -> Claim:
     """Whether delta falls from the first window to the last, which share no points in full."""
     (_, first), (_, last) = found[0], found[-1]
     early, late = (Measured(c["delta"].value, c["delta"].error) for c in (first, last))
@@ -123,5 +122,5 @@ def _drifts(
         ours=fall,
         tolerance=0.05,
         why="of a fall that counts as none: a third of delta",
-        note=f"we expect it {expected}; by window: {told}",
+        note=f"by window: {told}",
     )
