@@ -284,7 +284,7 @@ def network_regression(
     ]
     gaps = [k.theta_eps if kernel == "ntk" else k.eps for k in found]
     return kernel_regression(
-        *gaps, train.targets.numpy(), test.targets.numpy(), ridge=ridge, steps=steps
+        gaps[0], gaps[1], train.targets.numpy(), test.targets.numpy(), ridge=ridge, steps=steps
     )
 
 

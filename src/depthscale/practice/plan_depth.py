@@ -11,6 +11,7 @@ network.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -211,7 +212,7 @@ class _Request:
     def _check(self, layer: MeanField, hops: int) -> KernelRegression | Undefined:
         if self.examples.targets is None:
             return Undefined("the data have no labels")
-        if len(self.examples.targets.unique()) < 2:
+        if len(np.unique(self.examples.targets.numpy())) < 2:
             return Undefined("the data have labels of one class")
         if hops > DEEPEST:
             return Undefined(f"deeper than {DEEPEST} hops, which are checked")
@@ -237,16 +238,15 @@ def _examples(data: Any) -> DataSet:
     if isinstance(data, tuple) and len(data) == 2:
         inputs, targets = (torch.as_tensor(np.asarray(part)) for part in data)
         return DataSet(inputs.double(), targets.long(), "your data")
-    try:
-        inputs = torch.as_tensor(np.asarray(data))
-    except (TypeError, ValueError, RuntimeError):
-        inputs = None
-    if inputs is None or inputs.ndim < 2 or inputs.is_complex():
+    array: torch.Tensor | None = None
+    with suppress(TypeError, ValueError, RuntimeError):
+        array = torch.as_tensor(np.asarray(data))
+    if array is None or array.ndim < 2 or array.is_complex():
         raise InputError(
             f"data is a {type(data).__name__}; expected a DataSet, an array [example, feature], a"
             f" pair (inputs, labels), a file, or one of {', '.join(NAMES)}"
         )
-    return DataSet(inputs.double(), None, "your data")
+    return DataSet(array.double(), None, "your data")
 
 
 def _no_distance(apart: Distances) -> str:
@@ -289,7 +289,7 @@ def _window(
             (),
         )
     labels = request.examples.targets
-    if labels is not None and len(labels.unique()) > 1:
+    if labels is not None and len(np.unique(labels.numpy())) > 1:
         found = data_window(request.examples, kappa, steps=steps, loss=loss, seed=request.seed)
         return found, _window_notes(found, request.apart)
     low, high, best = (
@@ -330,7 +330,9 @@ def _critical_line(phi: Any) -> list[MeanField | Undefined]:
     if phi.scale_free:
         return [_at_bias(phi, 0.0)]
     points = [critical_point(phi, q=float(q)) for q in LENGTHS]
-    found = [_layer(phi, p) for p in points if p.exists and LEAST_BIAS <= p.sigma_b <= MOST_BIAS]
+    found = [
+        _layer(phi, p) for p in points if p.exists and LEAST_BIAS <= float(p.sigma_b) <= MOST_BIAS
+    ]
     usable = [layer for layer in found if isinstance(layer, MeanField)]
     if not usable:
         return [

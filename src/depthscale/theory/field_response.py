@@ -67,7 +67,7 @@ class SmallField:
             most = f" below {self.scale:.3g}" if self.logarithms else ""
             raise InputError(f"field is {field!r}; expected a positive number{most}")
         power = self.amplitude * number**self.exponent
-        return self.offset + power * math.log(self.scale / number) ** self.logarithms
+        return float(self.offset + power * math.log(self.scale / number) ** self.logarithms)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class FieldResponse:
     @property
     def unit(self) -> float:
         """``a^(-1/beta)``, the ``y`` at which width and curvature meet: ``z = y/unit``."""
-        return self.scaled_curvature ** (-1 / self.beta)
+        return math.pow(self.scaled_curvature, -1 / self.beta)
 
     @property
     def field_unit(self) -> float:
@@ -162,7 +162,7 @@ class FieldResponse:
         noise that is a drift. Bernoulli masks act by single drops below ``h ~ n^-(1 + beta)``,
         which is far above it for kinked activations.
         """
-        return self.field_unit * whole("n", n, 1) ** -(1 + 1 / self.beta)
+        return self.field_unit * math.pow(whole("n", n, 1), -(1 + 1 / self.beta))
 
     def effective_exponent(self, order: float, detuning: float, field: float) -> Quantity:
         """``d log E y^order / d log H`` at ``H > 0``: ``b (E y^-1 - E y^(order-1)/E y^order)``."""

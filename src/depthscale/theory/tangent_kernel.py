@@ -138,7 +138,8 @@ def tangent_kernel(
     if q1 is None:
         q1 = settled_length(layer)
     lengths = [checked_lengths(q) for q in (q1, q1 if q2 is None else q2)]
-    state = tuple(np.array(x) for x in np.broadcast_arrays(*lengths, gaps))
+    first, second, apart_ = np.broadcast_arrays(*lengths, gaps)
+    state = (np.array(first), np.array(second), np.array(apart_))
     theta1, theta2 = state[0].copy(), state[1].copy()
     apart = (np.sqrt(state[0]) - np.sqrt(state[1])) ** 2 / 2
     apart = apart + np.sqrt(state[0] * state[1]) * state[2]

@@ -93,7 +93,7 @@ def _run(
 def shared(runs: Runs) -> tuple[LatticeRun, ...]:
     """Rings of 256 sites with shared weights, by ``sigma_w``."""
     depth = 200 if runs.quick else 1000
-    return tuple(_run(runs, "shared", Lattice("tanh", s, 0.3), depth, 3000) for s in SHARED)
+    return tuple(_run(runs, "shared", Lattice("tanh", s, 0.3), depth, 5000) for s in SHARED)
 
 
 @cache

@@ -133,7 +133,7 @@ def in_reach(name: str, width: int, scaled_field: float, theta: float = 0.0) -> 
     """Whether networks of this width answer by a misalignment that is near alignment."""
     own = response(name)
     median = own.median(theta, scaled_field * own.field_unit)
-    return median < FARTHEST * width ** (1 / own.beta)
+    return bool(median < FARTHEST * width ** (1 / own.beta))
 
 
 @cache
