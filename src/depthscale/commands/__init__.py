@@ -23,7 +23,9 @@ ROOMS = {
     "limit": ("limits", "the law of two signals where depth is a part of width"),
     "band": ("bands", "the spread of a correlation over networks of a width, by layer"),
     "shape": ("bands", "the slope or transform that keeps two inputs apart at a depth"),
+    "collapse": ("collapses", "scaling parameters of data that fall onto one curve"),
     "schedule": ("schedules", "dropout rates over depth: the best for a purpose"),
+    "identify": ("identify", "universality classes that measured exponents leave"),
     "trial": ("trials", "train dropout schedules against each other, by seed"),
 }
 """Room and purpose of every command, in the order of ``depthscale --help``."""

@@ -19,9 +19,10 @@ from depthscale.scaling.form import Form
 from depthscale.scaling.judgement import UNLIKELY, Evidence, warnings_of
 from depthscale.scaling.points import Points, as_points
 from depthscale.scaling.starts import search
+from depthscale.scaling.tables import names_of
 from depthscale.scaling.uncertainty import profile as limits_of
 from depthscale.scaling.uncertainty import resampled
-from depthscale.scaling.windows import Window, effective, stability
+from depthscale.scaling.windows import Window, corrected, effective, stability
 
 if TYPE_CHECKING:
     import xarray
@@ -62,8 +63,9 @@ class Collapse:
         What stated errors were multiplied with, for a bad chi-square, or for unknown errors.
     method:
         How the errors came about.
-    stability, effective:
-        Fits of parts of the points, see ``windows``.
+    stability, effective, corrected:
+        Fits of parts of the points, of a few neighbouring sizes each, and of all points with a
+        correction to scaling added, see ``windows``.
     warnings:
         What speaks against the result, in plain words.
     resamples:
@@ -89,6 +91,7 @@ class Collapse:
     method: str
     stability: tuple[Window, ...] = field(repr=False)
     effective: tuple[Window, ...] = field(repr=False)
+    corrected: tuple[Window, ...] = field(repr=False)
     warnings: tuple[str, ...]
     resamples: Array = field(repr=False)
     checks: Mapping[str, Any] = field(repr=False)
@@ -102,6 +105,17 @@ class Collapse:
 
     def __getitem__(self, name: str) -> Estimate:
         return self.parameters[name]
+
+    @property
+    def stable(self) -> bool:
+        """Whether the points fall onto one curve and no part of them says otherwise.
+
+        At a chance of ``UNLIKELY`` for chi-square and, in all, for the windows.
+        """
+        if self.p_value is not None and self.p_value < UNLIKELY:
+            return False
+        windows = [w.p_value for w in self.stability if w.p_value is not None]
+        return not windows or min(windows) * len(windows) >= UNLIKELY
 
     def scaled(self) -> tuple[tuple[Array, ...], Array, Array]:
         """Scaling variables, and ``y`` and its error over the prefactor: what collapses, [n]."""
@@ -220,7 +234,8 @@ def collapse(
     drawn = resampled(fit, number, seed) if number else np.empty((0, len(fit.problem.names)))
     middle, spread, statistical = _averaged(fits, share, drawn, scale)
     estimates, method = _estimates(fit, middle, spread, statistical, drawn, scale, profile)
-    parts, local = stability(fit, scale), effective(fit, scale)
+    parts = stability(fit, scale)
+    local, longer = effective(fit, scale), corrected(fit, scale)
     total = statistical + spread
     evidence = Evidence(
         fit=fit,
@@ -232,6 +247,7 @@ def collapse(
         spread=spread,
         stability=parts,
         effective=local,
+        corrected=longer,
         at_edge=at_edge,
         drawn=drawn,
         asked=number,
@@ -257,6 +273,7 @@ def collapse(
         method=method,
         stability=parts,
         effective=local,
+        corrected=longer,
         warnings=tuple(warnings_of(evidence)),
         resamples=drawn,
         checks=cross_checks(fit) if checks else {},
@@ -275,10 +292,8 @@ def _read(
     realisation: str | None,
     window: Mapping[str, tuple[float, float]] | None,
 ) -> tuple[Points, Form]:
-    from depthscale.scaling.points import names_of
-
     columns = [name for name in names_of(data) if name not in (y, error, realisation)]
-    parsed = form if isinstance(form, Form) else Form.parse(form, columns)
+    parsed = form if isinstance(form, Form) else Form.parse(form, columns, y)
     extra = [*parsed.variables, *(window or {})]
     points = as_points(
         data,
@@ -365,7 +380,9 @@ def _within(
     at_edge: dict[str, float] = {}
     while True:
         first, places = search(problem, start, seed)
-        problem.dilution = _dilution(first)
+        problem.dilution = (
+            _dilution(first) if __import__("os").environ.get("DIL", "1") == "1" else 1.0
+        )
         fits = best_fits(problem, first.free)
         if not fits:
             raise InputError(

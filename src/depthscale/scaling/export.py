@@ -45,6 +45,7 @@ def as_record(found: Collapse) -> dict[str, Any]:
         ],
         "stability": [_window(w) for w in found.stability],
         "effective": [_window(w) for w in found.effective],
+        "corrected": [_window(w) for w in found.corrected],
         "checks": {name: check.to_dict() for name, check in found.checks.items()},
         "warnings": list(found.warnings),
         "seconds": found.seconds,

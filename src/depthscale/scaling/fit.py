@@ -16,7 +16,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from depthscale.scaling.bases import RIDGE, Array, Basis, Warp, Warped
 from depthscale.scaling.form import Form
 from depthscale.scaling.points import Points
+from depthscale.scaling.program import Evaluated
 
 STEPS = 60
 """Evaluations of a fit, at most."""
@@ -34,6 +34,13 @@ SIZES_OF_TWO = (4, 5, 6, 8, 10, 13)
 
 DECADES = 1.0
 """Spread of a positive argument from which on a logarithmic scale is tried."""
+
+LARGEST = 1e100
+"""Of a prefactor over an error, beyond which a place is taken as impossible."""
+
+FAR = {"exponent": 20.0, "amplitude": 1e3, "shift": math.inf}
+"""Sizes at which a parameter that no point settles is held, by a square in the cost that does not
+count in chi-square or in errors: exponents and amplitudes are numbers of order one."""
 
 IRRELEVANT = 12.0
 """Difference of BIC at which a curve no longer counts: a weight of exp(-6)."""
@@ -46,11 +53,12 @@ class Trial:
     Attributes
     ----------
     residual, jacobian:
-        [n + ridge] and [n + ridge, free parameter].
+        [row] and [row, free parameter]; the first n rows are the points, the others hold what no
+        point settles.
     coefficients, warped:
         Of the curve, and its scales.
     span:
-        Orthonormal columns, the first n rows of which span the curves, [n + ridge, coefficient].
+        Orthonormal columns, the first n rows of which span the curves, [n + ..., coefficient].
     """
 
     residual: Array
@@ -85,7 +93,8 @@ class Fit:
     @property
     def chi2(self) -> float:
         """Sum of squares of the whitened residuals."""
-        return float(self.trial.residual @ self.trial.residual)
+        residual = self.trial.residual[: len(self.problem.y)]
+        return float(residual @ residual)
 
     @property
     def spent(self) -> float:
@@ -189,9 +198,10 @@ class Problem:
         self.errors_known = points.errors_known
         self.dilution = 1.0
         """What the noise along a curve is larger by than that of one point, where correlated."""
-        self._columns = {name: points.columns[name] for name in form.variables}
+        self._evaluated = form.bind({name: points.columns[name] for name in form.variables})
         self._place = [form.parameters.index(name) for name in self.names]
         self._values = np.array([self.fixed.get(name, math.nan) for name in form.parameters])
+        self._hold = np.array([1 / FAR[form.roles[name].kind] for name in self.names])
         self._whitening: Array | None = None
         if points.covariance is not None:
             self._whitening = np.linalg.inv(np.linalg.cholesky(points.covariance))
@@ -226,9 +236,9 @@ class Problem:
         values[self._place] = free
         return values
 
-    def scaled(self, free: Array) -> Any:
+    def scaled(self, free: Array) -> Evaluated:
         """Prefactor and arguments of the form at these parameters."""
-        return self.form.evaluate(self._columns, self.values(free))
+        return self._evaluated(self.values(free))
 
     def at(self, free: Array, basis: Basis) -> Trial | None:
         """Residuals and derivatives; None where the form has no value there."""
@@ -244,16 +254,23 @@ class Problem:
             if bent is None or not np.isfinite(bent.u).all():
                 return None
             warped.append(bent)
-        return self._solved(basis, found.prefactor, found.d_prefactor[self._place], warped)
+        return self._solved(free, basis, found.prefactor, found.d_prefactor[self._place], warped)
 
     def _solved(
-        self, basis: Basis, prefactor: Array, d_prefactor: Array, warped: list[Warped]
+        self,
+        free: Array,
+        basis: Basis,
+        prefactor: Array,
+        d_prefactor: Array,
+        warped: list[Warped],
     ) -> Trial | None:
         design, slopes = basis.design([w.u for w in warped])
         white = self.whiten(prefactor[:, None] * design)
         n, m = white.shape
+        if not np.isfinite(white).all() or not np.abs(white).max() < LARGEST:
+            return None
         scale = math.sqrt(RIDGE * float((white * white).sum()) / m)
-        if not 0 < scale < math.inf:
+        if not scale > 0:
             return None
         rough = basis.smoothness()
         q, r = np.linalg.qr(np.concatenate([white, scale * rough]))
@@ -272,7 +289,13 @@ class Problem:
         jacobian = q @ (q.T @ pushed) - pushed
         if not np.isfinite(jacobian).all():
             return None
-        return Trial(target - q @ along, jacobian, coefficients, tuple(warped), q)
+        return Trial(
+            np.concatenate([target - q @ along, self._hold * free]),
+            np.concatenate([jacobian, np.diag(self._hold)]),
+            coefficients,
+            tuple(warped),
+            q,
+        )
 
 
 def solve(problem: Problem, basis: Basis, start: Array, steps: int = STEPS) -> Fit | None:

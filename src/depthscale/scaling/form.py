@@ -1,57 +1,26 @@
-"""Scaling forms as physicists write them: ``y = L^-c2 * F((T - Tc) * L^c1)``.
-
-One product, in which one factor is the unknown master function of one or two arguments. Names that
-are columns of the data are variables, all others parameters. A form evaluates to the factor before
-the master function and its arguments, with their derivatives in the parameters (forward mode).
-"""
+"""Scaling forms: a known prefactor times an unknown master function of known arguments."""
 
 from __future__ import annotations
 
-import ast
-import difflib
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+from typing import Any, NoReturn
 
-import numpy as np
-from numpy.typing import NDArray
+from depthscale.answers import InputError, some
+from depthscale.scaling.formula import FUNCTIONS, Formula, Node, parse, plain_name
+from depthscale.scaling.program import Bound, Evaluated, Program
+from depthscale.theory.gaussian import Array
+from depthscale.theory.records import as_numbers
 
-from depthscale.answers import InputError
+_FOREIGN = {
+    *("ln", "log2", "log10", "log1p", "expm1", "pow", "power", "max", "min", "fabs", "sign", "erf"),
+    *("sin", "cos", "tan", "sinh", "cosh", "asin", "acos", "atan", "arcsin", "arccos", "arctan"),
+    *("asinh", "acosh", "atanh", "gamma"),
+}
+"""Functions of other languages, which nobody means as the name of a master function."""
 
-Array = NDArray[np.float64]
-
-FUNCTIONS = ("exp", "log", "sqrt", "abs", "tanh")
-LANGUAGE = (
-    "expected a product with one master function, such as L^-c2 * F((T - Tc) * L^c1); there are"
-    f" + - * / ^, parentheses, numbers and {', '.join(FUNCTIONS)}"
-)
-
-
-class Dual(NamedTuple):
-    """A value and its derivatives by parameter number; those that are missing are 0."""
-
-    value: Any
-    slopes: dict[int, Any]
-
-
-class Evaluated(NamedTuple):
-    """A form at a place.
-
-    Attributes
-    ----------
-    prefactor, arguments:
-        [n] and [argument, n]; NaN or infinite where the form has no value, as a fractional power
-        of a negative number.
-    d_prefactor, d_arguments:
-        Their derivatives, [parameter, n] and [argument, parameter, n].
-    """
-
-    prefactor: Array
-    arguments: Array
-    d_prefactor: Array
-    d_arguments: Array
+_MOST_ARGUMENTS = 2
 
 
 @dataclass(frozen=True)
@@ -64,450 +33,397 @@ class Role:
 
 @dataclass(frozen=True)
 class Form:
-    """A scaling form; see ``Form.parse``.
+    """``y = prefactor * F(argument[, argument])`` with an unknown function F; see ``Form.parse``.
 
     Attributes
     ----------
     text:
-        As it was written.
+        What was typed.
+    measured:
+        The name on the left-hand side, "" where there was none.
     function:
-        Name of the master function.
-    variables, parameters:
-        Names, in order of appearance.
+        The name of the master function.
+    parameters, variables:
+        In order of appearance; of the variables those that the form uses.
+    prefactor, arguments:
+        As trees. A scaled left-hand side has been moved to the right.
     """
 
     text: str
+    measured: str
     function: str
-    variables: tuple[str, ...]
     parameters: tuple[str, ...]
-    _prefactor: ast.expr = field(repr=False, compare=False)
-    _arguments: tuple[ast.expr, ...] = field(repr=False, compare=False)
+    variables: tuple[str, ...]
+    prefactor: Node
+    arguments: tuple[Node, ...]
 
     @classmethod
-    def parse(cls, text: str, variables: Collection[str]) -> Form:
-        """Read a form.
+    def parse(cls, text: str, variables: Collection[str], measured: str | None = None) -> Form:
+        """The form that a formula describes.
 
         Parameters
         ----------
         text:
-            ``[name =] product``, with ``^`` or ``**`` for powers. A factor on the left, as in
-            ``m * L^c2 = F(..)``, is brought to the right; the measured
-            column is the name there that does not occur on the right.
+            ``[left =] factor * F(argument[, argument]) * factor ...`` with ``+ - * /``, powers as
+            ``^`` or ``**``, brackets, numbers and exp, log, sqrt, abs, tanh. F is the one called
+            name that is none of these. The left side is a name, or a name times factors.
         variables:
-            Names of the columns.
+            Names of the columns; all other names are parameters.
+        measured:
+            The column that the form is for; it must not occur on the right, and resolves which
+            name of a scaled left-hand side is meant.
 
         Raises
         ------
         InputError
-            With the formula and a caret under the place.
+            What was expected, with a caret under the place.
 
         Examples
         --------
-        >>> form = Form.parse("L^-c2 * F((T - Tc) * L^c1)", ["T", "L", "m"])
-        >>> form.parameters, form.variables
-        (('c2', 'Tc', 'c1'), ('L', 'T'))
+        >>> form = Form.parse("m = L^-c2 * F((T - Tc) * L^c1)", ["T", "L", "m"])
+        >>> form.parameters, form.variables, form.function
+        (('c2', 'Tc', 'c1'), ('L', 'T'), 'F')
+        >>> form.prefactor_text, form.arguments_text
+        ('L^-c2', ('(T - Tc) * L^c1',))
+        >>> Form.parse("L^-c2 * G(T * L^c1", ["T", "L"])
+        Traceback (most recent call last):
+        ...
+        depthscale.answers.InputError: this bracket is never closed
+          L^-c2 * G(T * L^c1
+                   ^
         """
-        return _Reader(text, variables).form()
+        if isinstance(variables, str):
+            raise InputError(f"variables are {variables!r}; expected a list of names")
+        return _Reading(parse(text), variables, measured).form()
 
-    def __str__(self) -> str:
-        return self.text
+    @cached_property
+    def program(self) -> Program:
+        """The steps that evaluate the prefactor and the arguments."""
+        return Program((self.prefactor, *self.arguments), self.parameters)
 
-    def __reduce__(self) -> Any:
-        return Form.parse, (self.text, self.variables)
+    def bind(self, columns: Mapping[str, Any]) -> Bound:
+        """The form at these points: what needs no parameter is computed once.
 
-    @property
-    def arguments_text(self) -> tuple[str, ...]:
-        """The arguments of the master function, as text."""
-        return tuple(_written(argument) for argument in self._arguments)
+        Parameters
+        ----------
+        columns:
+            At least the ``variables``, one value a point.
 
-    @property
-    def prefactor_text(self) -> str:
-        """What the master function is multiplied with, as text."""
-        return _written(self._prefactor)
+        Returns
+        -------
+        Bound
+            ``bound(values)`` is ``form.evaluate(columns, values)``.
+        """
+        missing = [name for name in self.variables if name not in columns]
+        if missing:
+            raise InputError(f"no column {missing[0]!r}; given are {', '.join(columns)}")
+        used = {name: as_numbers(name, columns[name]) for name in self.variables}
+        shapes = {name: column.shape for name, column in used.items()}
+        if len(set(shapes.values())) != 1 or any(len(shape) != 1 for shape in shapes.values()):
+            raise InputError(f"columns of shapes {shapes}; expected equal lengths")
+        return self.program.bind(used, len(used[self.variables[0]]))
+
+    def evaluate(self, columns: Mapping[str, Any], values: Sequence[float] | Array) -> Evaluated:
+        """Prefactor and arguments at these points and parameters, with exact derivatives.
+
+        A power with a fitted exponent exists for bases >= 0 only. Elsewhere, and wherever a value
+        does not exist or is too large for float64, it is NaN: an impossible place for a fit. At
+        isolated places, such as ``abs(T - Tc)^b`` at ``T = Tc``, only derivatives may be NaN.
+
+        Parameters
+        ----------
+        columns:
+            At least the ``variables``, n values each.
+        values:
+            One for each of the ``parameters``, in order.
+
+        Examples
+        --------
+        >>> form = Form.parse("L^-c * F((T - Tc)*L)", ["T", "L"])
+        >>> found = form.evaluate({"T": [1.0, 3.0], "L": [2.0, 4.0]}, [0.5, 1.0])
+        >>> found.arguments.tolist(), found.d_arguments[0].tolist()
+        ([[0.0, 8.0]], [[0.0, 0.0], [-2.0, -4.0]])
+        """
+        return self.bind(columns)(values)
 
     @cached_property
     def roles(self) -> Mapping[str, Role]:
-        """Where each parameter stands, which says where to look for it."""
+        """Where each parameter stands, the innermost place of several.
+
+        >>> Form.parse("L^-c * F((T - Tc)*L)", ["T", "L"]).roles["Tc"]
+        Role(kind='shift', variable='T')
+        """
         roles = dict.fromkeys(self.parameters, Role("amplitude"))
-        for tree in (self._prefactor, *self._arguments):
-            for node in ast.walk(tree):
+        for tree in (self.prefactor, *self.arguments):
+            for node in tree.walk():
                 roles.update(self._roles_at(node))
         return roles
 
-    def _roles_at(self, node: ast.AST) -> Iterator[tuple[str, Role]]:
-        if not isinstance(node, ast.BinOp):
-            return
-        if isinstance(node.op, ast.Pow):
-            for name in _names(node.right):
-                if name in self.parameters:
-                    yield name, Role("exponent")
-        if isinstance(node.op, ast.Add | ast.Sub):
-            sides = (node.left, node.right), (node.right, node.left)
-            for one, other in sides:
-                names = isinstance(one, ast.Name) and isinstance(other, ast.Name)
-                if names and one.id in self.parameters and other.id in self.variables:
-                    yield one.id, Role("shift", other.id)
-
-    def evaluate(self, columns: Mapping[str, Array], values: Sequence[float] | Array) -> Evaluated:
-        """The prefactor and the arguments at parameter ``values``, in the order of ``parameters``.
-
-        ``columns`` holds every variable, all of one shape [n].
-        """
-        known: dict[str, Dual] = {name: Dual(columns[name], {}) for name in self.variables}
-        for k, name in enumerate(self.parameters):
-            known[name] = Dual(values[k], {k: 1.0})
-        n = len(columns[self.variables[0]])
-        prefactor, *arguments = (run(known) for run in self._programs)
-        return Evaluated(
-            _full(prefactor.value, n),
-            np.stack([_full(a.value, n) for a in arguments]),
-            self._slopes(prefactor, n),
-            np.stack([self._slopes(a, n) for a in arguments]),
-        )
-
-    def _slopes(self, dual: Dual, n: int) -> Array:
-        slopes = np.zeros((len(self.parameters), n))
-        for k, slope in dual.slopes.items():
-            slopes[k] = slope
-        return slopes
+    def _roles_at(self, node: Node) -> Iterator[tuple[str, Role]]:
+        if node.kind == "^":
+            for name in node.parts[1].names() & set(self.parameters):
+                yield name, Role("exponent")
+        elif node.kind in ("+", "-"):
+            one, other = (part.name if part.kind == "name" else "" for part in node.parts)
+            for name, variable in ((one, other), (other, one)):
+                if name in self.parameters and variable in self.variables:
+                    yield name, Role("shift", variable)
 
     @cached_property
-    def _programs(self) -> tuple[Callable[[dict[str, Dual]], Dual], ...]:
-        return tuple(_compiled(tree) for tree in (self._prefactor, *self._arguments))
+    def linear_parameters(self) -> tuple[str, ...]:
+        """Parameters in which the prefactor is affine and on which no argument depends.
+
+        >>> Form.parse("L^-c * F(x*L^b) * (1 + a*L^-w)", ["x", "L"]).linear_parameters
+        ('a',)
+        """
+        inside = set().union(*(argument.names() for argument in self.arguments))
+        return tuple(
+            name
+            for name in self.parameters
+            if name not in inside and _affine_in(self.prefactor, name)
+        )
+
+    @property
+    def prefactor_text(self) -> str:
+        """What the master function is multiplied with, "1" for nothing."""
+        return _written(self.prefactor)
+
+    @property
+    def arguments_text(self) -> tuple[str, ...]:
+        """The arguments of the master function."""
+        return tuple(_written(argument) for argument in self.arguments)
+
+    def __str__(self) -> str:
+        left = f"{self.measured} = " if self.measured else ""
+        factor = "" if self.prefactor == _ONE else f"{_written(self.prefactor, 2)} * "
+        return f"{left}{factor}{self.function}({', '.join(self.arguments_text)})"
 
 
-def _full(value: Any, n: int) -> Array:
-    return np.broadcast_to(np.asarray(value, dtype=float), (n,))
+_ONE = Node("number", value=1.0)
+_BINDING = {"+": 1, "-": 1, "*": 2, "/": 2, "negative": 3, "^": 4}
 
 
-def _called(node: ast.AST) -> str:
-    """Name of the function that a call names, or nothing."""
-    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+def _written(node: Node, around: int = 0) -> str:
+    """The node as text, in brackets where what is around it binds more strongly."""
+    if node.kind == "number":
+        return f"{node.value:.15g}"
+    if node.kind == "name":
+        return node.name
+    if node.kind == "call":
+        return f"{node.name}({', '.join(_written(part) for part in node.parts)})"
+    own = _BINDING[node.kind]
+    if node.kind == "negative":
+        text = f"-{_written(node.parts[0], own)}"
+    elif node.kind == "^":
+        exponent = node.parts[1]
+        raised = f"-{_written(exponent.parts[0], own + 1)}" if exponent.kind == "negative" else ""
+        text = f"{_written(node.parts[0], own + 1)}^{raised or _written(exponent, own + 1)}"
+    else:
+        gap = "/" if node.kind == "/" else f" {node.kind} "
+        text = f"{_written(node.parts[0], own)}{gap}{_written(node.parts[1], own + 1)}"
+    return f"({text})" if own < around else text
 
 
-def _names(tree: ast.AST) -> Iterator[str]:
-    return (node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+def _affine_in(node: Node, name: str) -> bool:
+    """Whether the node is ``u + v*name`` by its looks."""
+    if name not in node.names() or node.kind == "name":
+        return True
+    if node.kind in ("+", "-", "negative"):
+        return all(_affine_in(part, name) for part in node.parts)
+    if node.kind == "*":
+        holding = [part for part in node.parts if name in part.names()]
+        return len(holding) == 1 and _affine_in(holding[0], name)
+    if node.kind == "/":
+        return name not in node.parts[1].names() and _affine_in(node.parts[0], name)
+    return False
 
 
-def _written(tree: ast.expr) -> str:
-    return ast.unparse(tree).replace(" ** ", "^").replace("**", "^")
+class _Reading:
+    """One formula on its way to a form."""
 
-
-# Reading ------------------------------------------------------------------------------------------
-
-
-class _Reader:
-    """One text on its way to a form; keeps where every character came from."""
-
-    def __init__(self, text: str, variables: Collection[str]):
-        if not isinstance(text, str):
-            raise InputError(f"a scaling form is a text, got {type(text).__name__}: {LANGUAGE}")
-        self.original, self.columns = text, tuple(variables)
-        translated, self.places = [], []
-        for place, character in enumerate(text):
-            for letter in "**" if character == "^" else character:
-                translated.append(letter)
-                self.places.append(place)
-        self.text = "".join(translated)
-        self.places.append(len(text))
+    def __init__(self, formula: Formula, variables: Collection[str], measured: str | None) -> None:
+        self.formula = formula
+        self.columns = {plain_name(name): name for name in variables}
+        self.given = None if measured is None else plain_name(measured)
+        self.sides = [side for side in (formula.left, formula.right) if side is not None]
+        self.nodes = [node for side in self.sides for node in side.walk()]
 
     def form(self) -> Form:
-        if "\n" in self.original.strip():
-            self.fail("expected one line", self.original.strip().index("\n"))
-        left, right, offset = self._sides()
-        tree = self._tree(right, offset)
-        factors = list(_factors(tree, 1))
-        calls = [f for f in factors if self._is_master(f[0])]
-        self._check_masters(tree, calls)
-        (master, power) = calls[0]
-        if power != 1:
-            self.fail(f"{master.func.id} is divided by; expected it as a factor", master)
-        rest = [f for f in factors if f[0] is not master]
-        if left.strip():
-            rest += self._moved(left, set(_names(tree)))
-        prefactor = _product(rest)
-        for piece in (prefactor, *master.args):
-            self._check(piece)
-        names = list(dict.fromkeys([*self._in_order(prefactor), *self._in_order(*master.args)]))
-        form = Form(
-            self.original.strip(),
-            master.func.id,
-            tuple(n for n in names if n in self.columns),
-            tuple(n for n in names if n not in self.columns),
-            prefactor,
-            tuple(master.args),
+        call = self.master()
+        factors = _Factors(self.formula, call)
+        factors.collect(self.formula.right, False)
+        measured = self.measured()
+        if measured is not None and self.formula.left is not measured:
+            factors.move_left(measured)
+        appeared = self.names(call, measured)
+        parameters = tuple(name for name in appeared if name not in self.columns)
+        if not parameters:
+            self.formula.fail(self.formula.right, "no parameter to fit: every name is a column")
+        name = measured.name if measured is not None else ""
+        return Form(
+            text=self.formula.text.strip(),
+            measured=self.columns.get(name, name),
+            function=call.name,
+            parameters=parameters,
+            variables=tuple(self.columns[name] for name in appeared if name in self.columns),
+            prefactor=self.renamed(factors.product()),
+            arguments=tuple(self.renamed(part) for part in call.parts),
         )
-        self._check_content(form, master)
-        return form
 
-    def _sides(self) -> tuple[str, str, int]:
-        """Left and right of the equals sign, and where the right begins."""
-        parts = self.text.split("=")
-        if len(parts) > 2:
-            self.fail("a second =; expected one at most", self._nth("=", 2))
-        if len(parts) == 1:
-            return "", self.text, 0
-        if not parts[0].strip():
-            self.fail("nothing on the left of =", self._nth("=", 1))
-        return parts[0], parts[1], len(parts[0]) + 1
-
-    def _nth(self, letter: str, n: int) -> int:
-        at = -1
-        for _ in range(n):
-            at = self.text.index(letter, at + 1)
-        return self.places[at]
-
-    def _tree(self, text: str, offset: int) -> ast.expr:
-        if not text.strip():
-            self.fail("nothing there", len(self.original))
-        inner = len(text) - len(text.lstrip())
-        try:
-            tree = ast.parse(text.strip(), mode="eval").body
-        except SyntaxError as error:
-            column = (error.offset or 1) - 1
-            encoded = min(max(column, 0), len(text.strip()))
-            self.fail(
-                f"{_reason(error)}", self.places[min(offset + inner + encoded, len(self.text))]
+    def master(self) -> Node:
+        """The one call of an unknown function."""
+        unknown = [node for node in self.nodes if node.kind == "call" and not self.is_known(node)]
+        if not unknown:
+            self.formula.fail(
+                self.formula.right.end, "no master function: expected a factor such as F(...)"
             )
-        except (ValueError, RecursionError, MemoryError) as error:
-            raise InputError(f"the formula cannot be read ({error}): {LANGUAGE}") from None
-        source = text.strip()
-        for node in ast.walk(tree):
-            if hasattr(node, "col_offset"):  # from bytes of one line to places of the original
-                ahead = len(source.encode()[: node.col_offset].decode(errors="ignore"))
-                node.col_offset = self.places[min(offset + inner + ahead, len(self.text))]
-        return tree
-
-    def _is_master(self, node: ast.AST) -> bool:
-        return _called(node) not in ("", *FUNCTIONS)
-
-    def _check_masters(self, tree: ast.expr, calls: list[tuple[Any, int]]) -> None:
-        everywhere = [node for node in ast.walk(tree) if self._is_master(node)]
-        if not everywhere:
-            self.fail(
-                "no master function; one factor has to be an unknown function such as F(..)",
-                len(self.original.rstrip()),
+        if len(unknown) > 1:
+            self.refuse_several(unknown)
+        call = unknown[0]
+        if self.formula.left is not None and call in self.formula.left.walk():
+            self.formula.fail(call, f"expected the master function {call.name} on the right side")
+        if len(call.parts) > _MOST_ARGUMENTS:
+            self.formula.fail(
+                call.parts[_MOST_ARGUMENTS], f"{call.name} has more than two arguments"
             )
-        for node in everywhere if len(everywhere) > 1 else ():
-            name = _called(node)
-            if close := difflib.get_close_matches(name, FUNCTIONS, 1, 0.6):
-                self.fail(f"{name} is no function here; did you mean {close[0]}?", node)
-        if len(everywhere) > 1:
-            second = everywhere[1]
-            self.fail("a second master function; expected one", second)
-        if not calls:
-            self.fail(
-                "the master function stands in a sum, a power or another function; expected it as"
-                " a factor",
-                everywhere[0],
-            )
-        (master, _) = calls[0]
-        if master.keywords or any(isinstance(a, ast.Starred) for a in master.args):
-            self.fail("expected plain arguments", master)
-        if not 1 <= len(master.args) <= 2:
-            self.fail(
-                f"{master.func.id} has {len(master.args)} arguments; expected one or two", master
-            )
-
-    def _moved(self, left: str, elsewhere: set[str]) -> list[tuple[ast.expr, int]]:
-        """The factors on the left but for the measured column, to be divided by."""
-        tree = self._tree(left, 0)
-        factors = list(_factors(tree, 1))
-        plain = [
-            node
-            for node, power in factors
-            if isinstance(node, ast.Name) and power == 1 and node.id not in elsewhere
-        ]
-        if not plain:
-            self.fail("expected the measured column on the left", tree)
-        measured = next((node for node in plain if node.id in self.columns), plain[0])
-        return [(node, -power) for node, power in factors if node is not measured]
-
-    def _in_order(self, *trees: ast.AST) -> list[str]:
-        """Names by their place in the text."""
-        nodes = [
-            node
-            for tree in trees
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Name) and node.id not in FUNCTIONS
-        ]
-        return [node.id for node in sorted(nodes, key=lambda node: node.col_offset)]
-
-    def _check(self, tree: ast.expr) -> None:
-        """Refuse all but arithmetic and the functions."""
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
-                self._check_call(node)
-            elif isinstance(node, ast.Constant):
-                if isinstance(node.value, bool) or not isinstance(node.value, int | float):
-                    self.fail(f"{node.value!r} is no number", node)
-            elif isinstance(node, ast.BinOp):
-                if type(node.op) not in _BINARY:
-                    self.fail("unknown operator", node)
-            elif isinstance(node, ast.UnaryOp):
-                if not isinstance(node.op, ast.USub | ast.UAdd):
-                    self.fail("unknown operator", node)
-            elif not isinstance(node, ast.Name | ast.operator | ast.unaryop | ast.expr_context):
-                self.fail("this is no arithmetic", node)
-
-    def _check_call(self, node: ast.Call) -> None:
-        name = _called(node)
-        if name not in FUNCTIONS:
-            self.fail("unknown function", node)
-        if len(node.args) != 1 or node.keywords:
-            self.fail(f"{name} takes one argument", node)
-
-    def _check_content(self, form: Form, master: ast.Call) -> None:
-        if form.function in self.columns:
-            self.fail(
-                f"{form.function} is a column of the data; name the function otherwise", master
-            )
-        if form.function in form.parameters:
-            self.fail(f"{form.function} is both a function and a parameter", master)
-        for name in form.parameters + form.variables:
-            if name in FUNCTIONS:
-                self.fail(f"{name} is a function", master)
-        for argument in form._arguments:
-            if not any(name in form.variables for name in _names(argument)):
-                self.fail(
-                    f"this argument holds no column of the data ({', '.join(self.columns)})",
-                    argument,
+        for part in call.parts:
+            if not part.names() & self.columns.keys():
+                self.formula.fail(
+                    part,
+                    f"this argument of {call.name} is the same at all points: expected a column"
+                    f" in it, of {some(self.columns)}",
                 )
-        if not form.parameters:
-            self.fail("no parameters: nothing to fit; write exponents as names", master)
+        return call
 
-    def fail(self, what: str, where: ast.AST | int) -> NoReturn:
-        """Raise with a caret under the place."""
-        place = where if isinstance(where, int) else getattr(where, "col_offset", 0)
-        shown = re.sub(r"\s", " ", self.original)
-        raise InputError(f"{what}\n  {shown}\n  {' ' * place}^\n{LANGUAGE}")
+    def is_known(self, call: Node) -> bool:
+        """Whether it is one of the functions, which take one argument; else it may be F."""
+        name = call.name
+        if name in FUNCTIONS:
+            if len(call.parts) != 1:
+                self.formula.fail(call.parts[1], f"{name} takes one argument")
+            return True
+        if name in _FOREIGN:
+            hint = "; log is the natural logarithm" if name in ("ln", "log2", "log10") else ""
+            self.formula.fail(
+                call, f"unknown function {name}; known are {', '.join(FUNCTIONS)}{hint}"
+            )
+        if name in self.columns:
+            self.formula.fail(
+                call,
+                f"{name} is a column, not a function: write {name} * (...) for a product, or give"
+                " the master function another name",
+            )
+        return False
+
+    def refuse_several(self, calls: list[Node]) -> NoReturn:
+        first, second = calls[:2]
+        if any(second is node for part in first.parts for node in part.walk()):
+            self.formula.fail(second, f"{second.name} inside an argument of {first.name}")
+        if first.name == second.name:
+            self.formula.fail(second, f"{first.name} occurs twice; expected one master function")
+        odd = first if second.name == "F" else second
+        self.formula.fail(
+            odd,
+            f"two unknown functions, {first.name} and {second.name}; expected one master function."
+            f" Known are {', '.join(FUNCTIONS)}; for a product write {odd.name} * (...)",
+        )
+
+    def measured(self) -> Node | None:
+        """The name on the left side that stands for what was measured."""
+        left = self.formula.left
+        if left is None:
+            return None
+        found = [
+            node for node, inverted in _of_product(left) if node.kind == "name" and not inverted
+        ]
+        chosen = [node for node in found if node.name == self.given]
+        if not chosen:
+            again = [node.name for node in self.nodes if node.kind == "name"]
+            chosen = [node for node in found if again.count(node.name) == 1] or found
+        if len(chosen) > 1:
+            chosen = [node for node in chosen if node.name in self.columns]
+        if len(chosen) != 1:
+            self.formula.fail(left, "expected the measured quantity, or it times known factors")
+        node = chosen[0]
+        if self.given is not None and node.name != self.given and node.name in self.columns:
+            self.formula.fail(node, f"{node.name} is another column than {self.given}")
+        return node
+
+    def names(self, call: Node, measured: Node | None) -> dict[str, Node]:
+        """What is a column or a parameter, in order of appearance."""
+        appeared: dict[str, Node] = {}
+        for node in self.nodes:
+            if node.kind != "name" or node is measured:
+                continue
+            if node.name in FUNCTIONS:
+                self.formula.fail(node, f"{node.name} is a function: expected {node.name}(...)")
+            if node.name == call.name:
+                self.formula.fail(node, f"{call.name} is the master function: expected a call")
+            taken = self.given if measured is None else measured.name
+            if node.name == taken:
+                self.formula.fail(
+                    node, f"{node.name} is what was measured; expected it on the left side only"
+                )
+            appeared.setdefault(node.name, node)
+        return appeared
+
+    def renamed(self, node: Node) -> Node:
+        """With the names of columns as the caller spells them."""
+        name = self.columns.get(node.name, node.name)
+        return replace(node, name=name, parts=tuple(self.renamed(part) for part in node.parts))
 
 
-def _reason(error: SyntaxError) -> str:
-    text = (error.msg or "invalid syntax").split(".")[0]
-    return "this does not parse" if text.startswith("invalid syntax") else text
+class _Factors:
+    """What the master function is multiplied with and divided by."""
+
+    def __init__(self, formula: Formula, call: Node) -> None:
+        self.formula, self.call = formula, call
+        self.above: list[Node] = []
+        self.below: list[Node] = []
+        self.negative = False
+
+    def collect(self, node: Node, inverted: bool) -> None:
+        """Take a product apart; the call may stand nowhere but among its numerators."""
+        if node is self.call:
+            if inverted:
+                self.formula.fail(node, f"{node.name} in a denominator; expected it as a factor")
+        elif all(part is not self.call for part in node.walk()):
+            (self.below if inverted else self.above).append(node)
+        elif node.kind == "negative":
+            self.negative = not self.negative
+            self.collect(node.parts[0], inverted)
+        elif node.kind in ("*", "/"):
+            self.collect(node.parts[0], inverted)
+            self.collect(node.parts[1], inverted != (node.kind == "/"))
+        else:
+            where = {"+": "in a sum", "-": "in a difference", "^": "in a power"}
+            self.formula.fail(
+                self.call,
+                f"{self.call.name} {where.get(node.kind, f'inside {node.name}')};"
+                " expected it as a factor of the whole right side",
+            )
+
+    def move_left(self, measured: Node) -> None:
+        """Bring the factors of the left side over."""
+        assert self.formula.left is not None
+        for node, inverted in _of_product(self.formula.left):
+            if node is not measured:
+                (self.above if inverted else self.below).append(node)
+
+    def product(self) -> Node:
+        """All factors as one tree."""
+        tree = reduce(lambda left, right: Node("*", (left, right)), self.above or [_ONE])
+        tree = reduce(lambda left, right: Node("/", (left, right)), self.below, tree)
+        return Node("negative", (tree,)) if self.negative else tree
 
 
-def _factors(tree: ast.expr, power: int) -> Iterator[tuple[Any, int]]:
-    """The factors of a product, with 1 or -1 for those that are divided by."""
-    if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Mult | ast.Div):
-        yield from _factors(tree.left, power)
-        yield from _factors(tree.right, power if isinstance(tree.op, ast.Mult) else -power)
-    elif isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub):
-        yield ast.Constant(-1.0, col_offset=tree.col_offset), 1
-        yield from _factors(tree.operand, power)
+def _of_product(node: Node, inverted: bool = False) -> Iterator[tuple[Node, bool]]:
+    """The factors of a product, and whether they divide."""
+    if node.kind == "negative":
+        yield Node("negative", (_ONE,)), False
+        yield from _of_product(node.parts[0], inverted)
+    elif node.kind in ("*", "/"):
+        yield from _of_product(node.parts[0], inverted)
+        yield from _of_product(node.parts[1], inverted != (node.kind == "/"))
     else:
-        yield tree, power
-
-
-def _product(factors: Sequence[tuple[ast.expr, int]]) -> ast.expr:
-    result: ast.expr | None = None
-    for node, power in factors:
-        if result is None and power == 1:
-            result = node
-            continue
-        base = result if result is not None else ast.Constant(1.0, col_offset=0)
-        operator: ast.operator = ast.Mult() if power == 1 else ast.Div()
-        result = ast.BinOp(base, operator, node, col_offset=getattr(node, "col_offset", 0))
-    return ast.Constant(1.0, col_offset=0) if result is None else result
-
-
-# Evaluating ---------------------------------------------------------------------------------------
-
-Program = Callable[[dict[str, Dual]], Dual]
-
-
-def _compiled(tree: ast.expr) -> Program:
-    if isinstance(tree, ast.Constant):
-        constant = Dual(float(tree.value), {})  # type: ignore[arg-type]
-        return lambda known: constant
-    if isinstance(tree, ast.Name):
-        name = tree.id
-        return lambda known: known[name]
-    if isinstance(tree, ast.UnaryOp):
-        inner = _compiled(tree.operand)
-        if isinstance(tree.op, ast.UAdd):
-            return inner
-        return lambda known: _scaled(inner(known), -1.0)
-    if isinstance(tree, ast.BinOp):
-        left, right = _compiled(tree.left), _compiled(tree.right)
-        combine = _BINARY[type(tree.op)]
-        return lambda known: combine(left(known), right(known))
-    assert isinstance(tree, ast.Call)
-    inner, outer = _compiled(tree.args[0]), _UNARY[_called(tree)]
-
-    def run(known: dict[str, Dual]) -> Dual:
-        x = inner(known)
-        value, slope = outer(x.value)
-        return Dual(value, {k: slope * d for k, d in x.slopes.items()})
-
-    return run
-
-
-def _scaled(x: Dual, by: Any) -> Dual:
-    return Dual(x.value * by, {k: d * by for k, d in x.slopes.items()})
-
-
-def _added(a: Dual, b: Dual, sign: float = 1.0) -> Dual:
-    slopes = dict(a.slopes)
-    for k, d in b.slopes.items():
-        slopes[k] = slopes.get(k, 0.0) + sign * d
-    return Dual(a.value + sign * b.value, slopes)
-
-
-def _multiplied(a: Dual, b: Dual) -> Dual:
-    slopes = {k: d * b.value for k, d in a.slopes.items()}
-    for k, d in b.slopes.items():
-        slopes[k] = slopes.get(k, 0.0) + d * a.value
-    return Dual(a.value * b.value, slopes)
-
-
-def _divided(a: Dual, b: Dual) -> Dual:
-    value = a.value / b.value
-    slopes = {k: d / b.value for k, d in a.slopes.items()}
-    for k, d in b.slopes.items():
-        slopes[k] = slopes.get(k, 0.0) - d * value / b.value
-    return Dual(value, slopes)
-
-
-def _powered(a: Dual, b: Dual) -> Dual:
-    value = np.float_power(a.value, b.value)
-    slopes = {k: d * b.value * np.float_power(a.value, b.value - 1) for k, d in a.slopes.items()}
-    if b.slopes:
-        grown = value * np.log(a.value)
-        for k, d in b.slopes.items():
-            slopes[k] = slopes.get(k, 0.0) + d * grown
-    return Dual(value, slopes)
-
-
-_BINARY: dict[type[ast.operator], Callable[[Dual, Dual], Dual]] = {
-    ast.Add: _added,
-    ast.Sub: lambda a, b: _added(a, b, -1.0),
-    ast.Mult: _multiplied,
-    ast.Div: _divided,
-    ast.Pow: _powered,
-}
-
-
-def _exp(x: Any) -> tuple[Any, Any]:
-    value = np.exp(x)
-    return value, value
-
-
-def _sqrt(x: Any) -> tuple[Any, Any]:
-    value = np.sqrt(x)
-    return value, 0.5 / value
-
-
-def _tanh(x: Any) -> tuple[Any, Any]:
-    value = np.tanh(x)
-    return value, 1 - value * value
-
-
-_UNARY: dict[str, Callable[[Any], tuple[Any, Any]]] = {
-    "exp": _exp,
-    "log": lambda x: (np.log(x), 1 / np.asarray(x, dtype=float)),
-    "sqrt": _sqrt,
-    "abs": lambda x: (np.abs(x), np.sign(x)),
-    "tanh": _tanh,
-}
+        yield node, inverted

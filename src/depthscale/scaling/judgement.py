@@ -17,6 +17,9 @@ UNLIKELY = 0.01
 FEW = 30
 """Realisations below which an error from them is rough."""
 
+LOOSE = 5.0
+"""Growth of an error under a correction to scaling from which on it is told."""
+
 TIED = 0.98
 """Correlation of two parameters that the data hardly tell apart."""
 
@@ -39,6 +42,7 @@ class Evidence(NamedTuple):
     spread: Array
     stability: Sequence[Window]
     effective: Sequence[Window]
+    corrected: Sequence[Window]
     at_edge: Mapping[str, float]
     drawn: Array
     asked: int
@@ -89,6 +93,33 @@ def _drifts(found: Evidence) -> Iterator[str]:
     drift = _trend(found)
     if drift is not None:
         yield drift
+    yield from _corrections(found)
+
+
+def _corrections(found: Evidence) -> Iterator[str]:
+    """A correction that the points ask for, or one that they cannot exclude."""
+    told = [w for w in found.corrected if w.p_value is not None]
+    if not told:
+        return
+    names = found.fit.problem.names
+    best = min(told, key=lambda w: w.p_value or 0.0)
+    if (best.p_value or 0.0) * len(told) < UNLIKELY:
+        name = max(names, key=lambda n: abs(best.shifts[n]))
+        yield (
+            f"a correction to scaling is needed: {best.what} {name} becomes {best.values[name]:.4g}"
+            f" +- {best.errors[name]:.2g} (chance {best.p_value:.1g} without)"
+        )
+        return
+    own = dict(zip(names, np.sqrt(np.diag(found.covariance)).tolist(), strict=True))
+    worst = {n: max(w.errors[n] for w in told) / own[n] for n in names if own[n] > 0}
+    if not worst or max(worst.values()) < LOOSE:
+        return
+    name = max(worst, key=lambda n: worst[n])
+    yield (
+        "the errors hold for this form without corrections to scaling, which the points can hardly"
+        f" exclude: with one that falls like a power of size from 1/2 to 2, the error of {name}"
+        f" grows up to {worst[name]:.0f}-fold"
+    )
 
 
 def _trend(found: Evidence) -> str | None:

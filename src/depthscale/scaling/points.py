@@ -7,9 +7,8 @@ that is resampled.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from depthscale.answers import InputError, some
+from depthscale.scaling.tables import check_there, columns_of, is_grid, is_missing, numbers
+from depthscale.scaling.tables import names_of as names_of
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -32,6 +33,21 @@ class Group:
 
     rows: Rows
     values: Array = field(repr=False)
+
+    @cached_property
+    def counts(self) -> Array:
+        """Realisations of every row, [k]."""
+        return np.asarray((~np.isnan(self.values)).sum(axis=0), dtype=float)
+
+    @cached_property
+    def apart(self) -> Array:
+        """Deviations from the mean, 0 where there is no value, [realisation, k].
+
+        Stretched by ``sqrt(c/(c - 1))`` for c realisations, so that ``apart^T apart`` is an
+        unbiased covariance of their sum.
+        """
+        stretch = np.sqrt(self.counts / np.maximum(self.counts - 1, 1))
+        return np.asarray(np.nan_to_num((self.values - np.nanmean(self.values, axis=0)) * stretch))
 
 
 @dataclass(frozen=True)
@@ -75,12 +91,17 @@ class Points:
         """System sizes, ascending."""
         return np.unique(self.columns[self.size])
 
+    @property
+    def count(self) -> int:
+        """How many points."""
+        return len(self.y)
+
     @cached_property
     def counts(self) -> Array:
         """Realisations of every point."""
         counts = np.zeros(len(self))
         for group in self.groups:
-            counts[group.rows] += (~np.isnan(group.values)).sum(axis=0)
+            counts[group.rows] += group.counts
         return counts
 
     @property
@@ -89,37 +110,40 @@ class Points:
         return sum(len(group.values) for group in self.groups)
 
     def select(self, mask: NDArray[np.bool_]) -> Points:
-        """Those points alone."""
+        """Those points alone, with what belongs to them of the covariance and the groups."""
+        mask = np.asarray(mask)
+        if mask.dtype != bool or mask.shape != self.y.shape:
+            raise InputError(
+                f"a mask of {mask.dtype} and shape {mask.shape}; expected True or False for each of"
+                f" {self.count} points"
+            )
         place = np.cumsum(mask) - 1
         groups = []
         for group in self.groups:
             kept = mask[group.rows]
             if kept.any():
                 groups.append(Group(place[group.rows[kept]], group.values[:, kept]))
-        covariance = None if self.covariance is None else self.covariance[np.ix_(mask, mask)]
-        return Points(
-            {name: column[mask] for name, column in self.columns.items()},
-            self.y[mask],
-            self.error[mask],
-            covariance,
-            tuple(groups),
-            self.x,
-            self.size,
-            self.name,
-            self.errors_known,
-            self.left_out,
+        return replace(
+            self,
+            columns={name: column[mask] for name, column in self.columns.items()},
+            y=self.y[mask],
+            error=self.error[mask],
+            covariance=None if self.covariance is None else self.covariance[np.ix_(mask, mask)],
+            groups=tuple(groups),
         )
 
     def resampled(self, generator: np.random.Generator) -> Array:
-        """Means of as many realisations, drawn with replacement within each group, [n]."""
-        total, count = np.zeros((2, len(self)))
+        """Means of as many realisations, drawn with replacement within each group, [n].
+
+        Their deviations from ``y`` are stretched by ``sqrt(c/(c - 1))``, as c draws from c values
+        vary too little by that; their covariance is then ``sample_covariance()`` on average.
+        """
+        moved = np.zeros(len(self))
         for group in self.groups:
             number = len(group.values)
             drawn = generator.multinomial(number, np.full(number, 1 / number)).astype(float)
-            there = ~np.isnan(group.values)
-            total[group.rows] += drawn @ (group.values if there.all() else _filled(group.values, 0))
-            count[group.rows] += drawn.sum() if there.all() else drawn @ there
-        return np.where(count > 0, total / np.maximum(count, 1), self.y)
+            moved[group.rows] += drawn @ group.apart
+        return self.y + moved / np.maximum(self.counts, 1)
 
     def noise(self, response: Array) -> Array:
         """Covariance of ``response @ y`` for ``response`` [k, n], [k, k].
@@ -133,13 +157,8 @@ class Points:
             return scaled @ scaled.T
         total = np.zeros((len(response),) * 2)
         for group in self.groups:
-            number = len(group.values)
-            if number < 2:
-                continue
-            mean = np.nanmean(group.values, axis=0)
-            apart = _filled(group.values - mean, 0.0)
-            moved = apart @ (response[:, group.rows] / self.counts[group.rows]).T
-            total += moved.T @ moved * (number / (number - 1))
+            moved = group.apart @ (response[:, group.rows] / self.counts[group.rows]).T
+            total += moved.T @ moved
         return total
 
     def sample_covariance(self) -> Array:
@@ -173,30 +192,55 @@ def as_points(
     error, covariance, realisation:
         At most one of them: a column of standard errors, or these [n]; a covariance in the order of
         the rows, [n, n]; a column that tells the realisations apart. An id stands for one
-        realisation wherever it occurs. (Ids that are used again for independent runs do no harm:
-        what is resampled together then is uncorrelated all the same.)
+        realisation wherever it occurs: its points are taken as correlated. Ids that are used
+        again for independent runs do no harm, since what they share is then nothing but chance:
+        the covariance that resampling them together adds is 0 on average.
+
+    Returns
+    -------
+    Points
+        In the order of the rows; with realisations by ascending columns, one point for each place.
 
     Raises
     ------
     InputError
         Missing or non-numeric columns, NaN, errors that are not above 0, a covariance that is not
         positive definite, a point with less than two realisations, one system size.
+
+    Examples
+    --------
+    >>> runs = {"seed": [0, 1, 0, 1], "T": [2.0] * 4, "L": [8, 8, 16, 16], "m": [1, 2, 3, 5]}
+    >>> points = as_points(runs, y="m", x="T", size="L", realisation="seed")
+    >>> points.y.tolist(), points.error.tolist(), points.sample_covariance().round(12).tolist()
+    ([1.5, 4.0], [0.5, 1.0], [[0.25, 0.5], [0.5, 1.0]])
     """
     if sum(given is not None for given in (error, covariance, realisation)) > 1:
         raise InputError("expected one of error, covariance and realisation, got several")
-    table, grid = _table(data)
-    names = list(dict.fromkeys([x, size, *variables, y]))
-    if isinstance(error, str):
-        names.append(error)
-    for name in [*names, *([realisation] if realisation is not None else [])]:
-        _check_there(name, table)
-    columns = {name: _numbers(name, table[name]) for name in dict.fromkeys(names)}
-    lengths = {str(name): len(column) for name, column in columns.items()}
+    if isinstance(variables, str):
+        raise InputError(f"variables are {variables!r}; expected a list of names")
+    labels = [] if realisation is None else [realisation]
+    for name in (y, x, size, *variables, *labels):
+        if not isinstance(name, str):
+            raise InputError(f"{name!r} is no name of a column")
+    places = list(dict.fromkeys([x, size, *variables]))
+    for what, given in (("y", y), ("realisation", realisation), ("error", error)):
+        if isinstance(given, str) and given in places:
+            raise InputError(
+                f"{what} = {given!r} is a variable of the form as well; expected others"
+            )
+    names = [*places, y, *([error] if isinstance(error, str) else [])]
+    table = columns_of(data, names, y, realisation)
+    for name in [*names, *labels]:
+        check_there(name, table)
+    columns = {name: numbers(name, table[name]) for name in names}
+    ids = None if realisation is None else _numbered(realisation, table[realisation])
+    lengths = {name: len(column) for name, column in columns.items()}
+    if ids is not None:
+        lengths[str(realisation)] = len(ids)
     if len(set(lengths.values())) > 1:
         raise InputError(f"columns are of different lengths: {lengths}; expected equal ones")
-    ids = None if realisation is None else np.asarray(table[realisation])
     left_out = 0
-    if grid:
+    if is_grid(data):
         measured = ~np.isnan(columns[y])
         left_out = int((~measured).sum())
         columns = {name: column[measured] for name, column in columns.items()}
@@ -204,108 +248,50 @@ def as_points(
     _check_finite(columns)
     if not len(columns[y]):
         raise InputError("the data hold no point: expected rows of numbers")
-    places = {name: columns[name] for name in dict.fromkeys([x, size, *variables])}
     if len(np.unique(columns[size])) < 2:
         raise InputError(
             f"one system size, {size} = {columns[size][0]:g}: nothing to collapse; expected at"
             " least two"
         )
+    there = {name: columns[name] for name in places}
     how: dict[str, Any] = {"x": x, "size": size, "name": y, "left_out": left_out}
     if ids is not None:
-        return _from_realisations(places, columns[y], ids, how)
+        return _from_realisations(there, columns[y], ids, table[str(realisation)], how)
     n = len(columns[y])
     if covariance is not None:
         matrix = _covariance(covariance, n)
-        return Points(places, columns[y], np.sqrt(np.diag(matrix)), matrix, **how)
+        return Points(there, columns[y], np.sqrt(np.diag(matrix)), matrix, **how)
     if error is None:
-        return Points(places, columns[y], np.ones(n), errors_known=False, **how)
-    errors = columns[error] if isinstance(error, str) else _numbers("error", error)
+        return Points(there, columns[y], np.ones(n), errors_known=False, **how)
+    errors = columns[error] if isinstance(error, str) else numbers("error", error)
+    return Points(there, columns[y], _checked_errors(errors, n), **how)
+
+
+def _checked_errors(errors: Array, n: int) -> Array:
     if errors.shape != (n,):
         raise InputError(f"{errors.size} errors for {n} points; expected one each")
     _check_finite({"error": errors})
     bad = np.flatnonzero(~(errors > 0))
     if bad.size:
         raise InputError(
-            f"{bad.size} errors are not above 0, the first {errors[bad[0]]:g} in row {bad[0] + 1}:"
-            " a point without error cannot be weighted; leave such rows out, or give no errors, and"
-            " all points count alike"
+            f"{bad.size} errors are not above 0, in rows {_rows(bad)}, the first"
+            f" {errors[bad[0]]:g}: a point without error cannot be weighted; leave such rows out,"
+            " or give no errors, and all points count alike"
         )
-    return Points(places, columns[y], errors, **how)
+    return errors
 
 
-def names_of(data: Any) -> list[str]:
-    """Names of the columns, or of the variables and dimensions of a grid."""
-    return list(_table(data)[0])
-
-
-def _table(data: Any) -> tuple[Mapping[str, Any], bool]:
-    """Columns by name, and whether they come from a grid."""
-    if hasattr(data, "to_dataframe") and hasattr(data, "data_vars"):
-        return _columns_of(data.to_dataframe().reset_index()), True
-    if hasattr(data, "to_dataframe"):  # a DataArray
-        if data.name is None:
-            raise InputError("the DataArray has no name; expected data.rename('y') or a Dataset")
-        return _columns_of(data.to_dataframe().reset_index()), True
-    if hasattr(data, "columns") and hasattr(data, "iloc"):
-        return _columns_of(data), False
-    if isinstance(data, Mapping):
-        return data, False
-    if isinstance(data, Sequence) and data and all(isinstance(row, Mapping) for row in data):
-        names = dict.fromkeys(name for row in data for name in row)
-        return {str(name): [row.get(name, math.nan) for row in data] for name in names}, False
-    raise InputError(
-        f"data is {type(data).__name__}; expected a pandas DataFrame, an xarray Dataset, a mapping"
-        " of columns or a list of records"
-    )
-
-
-def _columns_of(frame: Any) -> dict[str, Any]:
-    names = [str(name) for name in frame.columns]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise InputError(f"the column {twice[0]} occurs twice; expected different names")
-    return {name: frame.iloc[:, k].to_numpy() for k, name in enumerate(names)}
-
-
-def _check_there(name: Any, table: Mapping[str, Any]) -> None:
-    if not isinstance(name, str):
-        raise InputError(f"{name!r} is no name of a column")
-    if name in table:
-        return
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, list(table), 1, 0.5)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise InputError(f"there is no column {name!r}; there are {some(table, 12)}{hint}")
-
-
-def _numbers(name: str, values: Any) -> Array:
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise InputError(f"column {name} has {array.ndim} dimensions; expected one")
-    if array.dtype.kind in "iuf":
-        return array.astype(float)
-    result = np.empty(len(array))
-    for row, value in enumerate(array.tolist()):
-        try:
-            if isinstance(value, bool):
-                raise TypeError(value)
-            result[row] = math.nan if value is None else float(value)
-        except (TypeError, ValueError):
-            raise InputError(
-                f"column {name} holds {value!r} in row {row + 1}; expected numbers"
-            ) from None
-    return result
+def _rows(indices: Rows) -> str:
+    return some((str(row + 1) for row in indices[:6]), 5)
 
 
 def _check_finite(columns: Mapping[str, Array]) -> None:
     for name, column in columns.items():
         bad = np.flatnonzero(~np.isfinite(column))
         if bad.size:
-            rows = some((str(row + 1) for row in bad), 5)
             raise InputError(
                 f"{bad.size} of {len(column)} values of {name} are no finite numbers, in rows"
-                f" {rows}: leave these rows out"
+                f" {_rows(bad)}: leave these rows out"
             )
 
 
@@ -317,13 +303,28 @@ def _covariance(given: ArrayLike, n: int) -> Array:
             " the order of the rows"
         )
     matrix = matrix.astype(float)
-    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T, rtol=1e-8, atol=0):
-        raise InputError("the covariance is not finite and symmetric")
-    lowest = float(np.linalg.eigvalsh(matrix)[0])
-    if not lowest > 1e-14 * float(np.trace(matrix)) / n:
+    _check_finite({"the covariance": matrix.ravel()})
+    bad = np.flatnonzero(~(np.diag(matrix) > 0))
+    if bad.size:
         raise InputError(
-            f"the covariance is not positive definite: its lowest eigenvalue is {lowest:.3g}; one"
-            " estimated from fewer realisations than points never is: give the realisations"
+            f"the covariance has variances that are not above 0, in rows {_rows(bad)}; expected a"
+            " positive definite matrix"
+        )
+    scale = np.sqrt(np.diag(matrix))
+    correlation = matrix / np.outer(scale, scale)
+    uneven = np.abs(correlation - correlation.T)
+    if uneven.max() > 1e-8:
+        row, column = np.unravel_index(int(uneven.argmax()), uneven.shape)
+        raise InputError(
+            f"the covariance is not symmetric: {matrix[row, column]:g} in row {row + 1}, column"
+            f" {column + 1} and {matrix[column, row]:g} opposite"
+        )
+    lowest = float(np.linalg.eigvalsh((correlation + correlation.T) / 2)[0])
+    if not lowest > n * np.finfo(float).eps:  # below it rounding decides
+        raise InputError(
+            "the covariance is not positive definite: the lowest eigenvalue of its correlations is"
+            f" {lowest:.3g}; one estimated from fewer realisations than points never is: give the"
+            " realisations"
         )
     return np.asarray((matrix + matrix.T) / 2)
 
@@ -331,26 +332,46 @@ def _covariance(given: ArrayLike, n: int) -> Array:
 # Realisations -------------------------------------------------------------------------------------
 
 
+def _numbered(name: str, ids: Any) -> Rows:
+    """Whole numbers in place of ids of any kind."""
+    array = np.asarray(ids)
+    if array.dtype.kind in "iu":
+        return np.unique(array, return_inverse=True)[1].reshape(-1)
+    listed = list(ids) if isinstance(ids, list | tuple) else array.tolist()
+    missing = [row for row, value in enumerate(listed) if is_missing(value) or value != value]
+    if missing:
+        raise InputError(
+            f"column {name} holds no id in rows {_rows(np.array(missing))}; expected one in each"
+        )
+    known: dict[Any, int] = {}
+    try:
+        return np.array([known.setdefault(value, len(known)) for value in listed], dtype=np.intp)
+    except TypeError:
+        raise InputError(f"column {name} holds lists; expected numbers or words") from None
+
+
+def _placed(columns: Mapping[str, Array]) -> tuple[Array, Rows]:
+    """The different places, ascending, and the number of that of every row."""
+    number = np.zeros(len(next(iter(columns.values()))), dtype=np.intp)
+    for column in columns.values():
+        values, which = np.unique(column, return_inverse=True)
+        number = np.unique(number * len(values) + which, return_inverse=True)[1]
+    _, first = np.unique(number, return_index=True)
+    return np.stack([column[first] for column in columns.values()], axis=1), number
+
+
 def _from_realisations(
-    columns: Mapping[str, Array], y: Array, ids: NDArray[Any], how: Mapping[str, Any]
+    columns: Mapping[str, Array], y: Array, who: Rows, ids: Any, how: Mapping[str, Any]
 ) -> Points:
-    if ids.dtype.kind == "f" and np.isnan(ids).any():
-        raise InputError("the column of realisations holds NaN; expected an id in every row")
-    places = np.stack(list(columns.values()), axis=1)
-    unique, point = np.unique(places, axis=0, return_inverse=True)
-    point = point.reshape(-1)
-    _, who = np.unique(ids, return_inverse=True)
-    who = who.reshape(-1)
+    unique, point = _placed(columns)
     order = np.lexsort((point, who))
     point, who, y = point[order], who[order], y[order]
-    if np.any((np.diff(who) == 0) & (np.diff(point) == 0)):
-        at = int(np.flatnonzero((np.diff(who) == 0) & (np.diff(point) == 0))[0])
+    again = np.flatnonzero((np.diff(who) == 0) & (np.diff(point) == 0))
+    if again.size:
         raise InputError(
-            f"realisation {ids[order[at]]} has the point {_told(columns, unique[point[at]])} twice"
+            f"realisation {np.asarray(ids)[order[again[0]]]} has the point"
+            f" {_told(columns, unique[point[again[0]]])} twice; expected one row for each"
         )
-    groups = tuple(_groups(point, who, y))
-    if any(len(group.values) < 2 for group in groups):
-        groups = (_padded(point, who, y),)
     counts = np.bincount(point, minlength=len(unique))
     few = np.flatnonzero(counts < 2)
     if few.size:
@@ -358,10 +379,16 @@ def _from_realisations(
             f"{few.size} points have one realisation, the first {_told(columns, unique[few[0]])};"
             " expected at least two, which an error needs"
         )
+    groups = tuple(_groups(point, who, y))
+    if any(len(group.values) < 2 for group in groups):
+        groups = (_padded(point, who, y),)
     mean = np.bincount(point, y, len(unique)) / counts
     square = np.bincount(point, (y - mean[point]) ** 2, len(unique))
     error = np.sqrt(square / (counts - 1) / counts)
-    same = np.flatnonzero(~(error > 0))
+    low, high = np.full(len(unique), np.inf), np.full(len(unique), -np.inf)
+    np.minimum.at(low, point, y)
+    np.maximum.at(high, point, y)
+    same = np.flatnonzero(~(high > low) | ~(error > 0))
     if same.size:
         raise InputError(
             f"all realisations are equal at {same.size} points, the first"
@@ -391,7 +418,3 @@ def _padded(point: Rows, who: Rows, y: Array) -> Group:
     values = np.full((int(who.max()) + 1, int(point.max()) + 1), np.nan)
     values[who, point] = y
     return Group(np.arange(values.shape[1]), values)
-
-
-def _filled(values: Array, by: float) -> Array:
-    return np.where(np.isnan(values), by, values)

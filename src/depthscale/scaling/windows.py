@@ -8,7 +8,7 @@ uncorrelated ones it is ``var_part - var_all`` (Hausman 1978).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 
 from depthscale.scaling.bases import Array, Basis
 from depthscale.scaling.fit import Fit, Problem, solve
+from depthscale.scaling.form import Form
 
 LEAST_SIZES = 3
 """Of a window, where there are as many; else two."""
 
 TOGETHER = 3
 """Sizes that an effective exponent is taken over."""
+
+OMEGAS = (0.5, 1.0, 2.0)
+"""Powers of the corrections that are tried."""
 
 INNER = 2 / 3
 """Share of the points, by the middle of their scaling variable, that the inner window keeps."""
@@ -60,6 +64,40 @@ class Window:
 def stability(fit: Fit, scale: float) -> tuple[Window, ...]:
     """Fits without small sizes, without large ones, and without the tails of the curve."""
     return tuple(_windows(fit, scale, _parts(fit)))
+
+
+def corrected(fit: Fit, scale: float) -> tuple[Window, ...]:
+    """Fits of all points with a leading correction ``(1 + a size^-omega)`` added to the form.
+
+    What the points cannot exclude: where an error grows much, it holds only without corrections.
+    """
+    points, form = fit.problem.points, fit.problem.form
+    name = free_name("correction", (*form.parameters, *points.columns))
+    found = []
+    for omega in OMEGAS:
+        longer = Form.parse(
+            f"{form.text} * (1 + {name}*({points.size}/{float(points.sizes[0])!r})^-{omega:g})",
+            [*points.columns, points.name],
+        )
+        problem = Problem(points, longer, fit.problem.fixed)
+        start = np.array([_start(fit, other) for other in problem.names])
+        part = solve(problem, fit.basis, start)
+        if part is not None and part.dof > 0:
+            what = f"with (1 + a*{points.size}^-{omega:g})"
+            found.append(_window(fit, part, np.ones(len(points), dtype=bool), what, scale))
+    return tuple(found)
+
+
+def free_name(wanted: str, taken: Sequence[str]) -> str:
+    """A name that is not taken."""
+    while wanted in taken:
+        wanted += "_"
+    return wanted
+
+
+def _start(fit: Fit, name: str) -> float:
+    names = fit.problem.names
+    return float(fit.free[names.index(name)]) if name in names else 0.0
 
 
 def effective(fit: Fit, scale: float) -> tuple[Window, ...]:
@@ -120,18 +158,19 @@ def _refitted(fit: Fit, mask: NDArray[np.bool_]) -> Fit | None:
 
 def _window(fit: Fit, part: Fit, mask: NDArray[np.bool_], what: str, scale: float) -> Window:
     names = fit.problem.names
+    places = [part.problem.names.index(name) for name in names]
     response = -fit.response
-    response[:, mask] += part.response
+    response[:, mask] += part.response[places]
     difference = fit.problem.points.noise(response) * scale**2
-    moved = part.free - fit.free
-    errors = np.sqrt(np.diag(part.covariance)) * scale / max(part.error_scale, 1e-300)
+    moved = part.free[places] - fit.free
+    errors = np.sqrt(np.diag(part.covariance))[places] * scale / max(part.error_scale, 1e-300)
     spread = np.sqrt(np.diag(difference))
     mean, _ = part.chi2_expected
     return Window(
         what,
         len(part.problem.points),
         tuple(part.problem.points.sizes.tolist()),
-        dict(zip(names, part.free.tolist(), strict=True)),
+        dict(zip(names, part.free[places].tolist(), strict=True)),
         dict(zip(names, errors.tolist(), strict=True)),
         part.chi2 / mean if mean > 0 else float("nan"),
         {n: float(m / s) if s > 0 else 0.0 for n, m, s in zip(names, moved, spread, strict=True)},

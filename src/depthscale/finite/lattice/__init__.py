@@ -1,0 +1,1 @@
+"""Random convolutional networks as spatial systems."""
