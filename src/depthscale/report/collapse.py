@@ -99,8 +99,8 @@ def _scaled(axes: Axes, below: Axes, found: Collapse) -> None:
         _curve(axes, found, x)
     below.axhline(0, color=GUIDE, linewidth=0.8)
     power = clean(found.form.prefactor_text)
-    axes.set(ylabel=f"{clean(found.points.name)} / ({power})" if power != "1.0" else "",
-             title="collapse")  # fmt: skip
+    name = clean(found.points.name)
+    axes.set(ylabel=name if power == "1" else f"{name} / ({power})", title="collapse")
     below.set(xlabel=clean(found.form.arguments_text[0]), ylabel="residual / error")
     axes.tick_params(labelbottom=False)
     _wide(axes, "y", y)

@@ -28,7 +28,7 @@ def as_record(found: Collapse) -> dict[str, Any]:
         "correlation": [[_number(v) for v in row] for row in found.correlation.tolist()],
         "reduced_chi2": _number(found.reduced_chi2),
         "dof": _number(found.dof),
-        "p_value": found.p_value,
+        "p_value": None if found.p_value is None else _number(found.p_value),
         "error_scale": _number(found.error_scale),
         "errors_from": found.method,
         "points": len(points),

@@ -162,6 +162,7 @@ def _window(fit: Fit, part: Fit, mask: NDArray[np.bool_], what: str, scale: floa
     response = -fit.response
     response[:, mask] += part.response[places]
     difference = fit.problem.points.noise(response) * scale**2
+    rise = _rise(fit, part) if len(part.free) == len(fit.free) else fit.chi2 - part.chi2
     moved = part.free[places] - fit.free
     errors = np.sqrt(np.diag(part.covariance))[places] * scale / max(part.error_scale, 1e-300)
     spread = np.sqrt(np.diag(difference))
@@ -174,18 +175,50 @@ def _window(fit: Fit, part: Fit, mask: NDArray[np.bool_], what: str, scale: floa
         dict(zip(names, errors.tolist(), strict=True)),
         part.chi2 / mean if mean > 0 else float("nan"),
         {n: float(m / s) if s > 0 else 0.0 for n, m, s in zip(names, moved, spread, strict=True)},
-        _chance(moved, difference),
+        _chance(rise, _weights(fit, part, difference, scale)),
     )
 
 
-def _chance(moved: Array, covariance: Array) -> float | None:
-    """Of a distance as large or larger, from all directions in which there is noise."""
+def _rise(fit: Fit, part: Fit) -> float:
+    """How much more chi-square of a part is with the parameters of all points."""
+    there = part.problem.at(fit.free, part.basis)
+    if there is None:
+        return np.inf
+    residual = there.residual[: len(part.problem.y)]
+    return float(residual @ residual) - part.chi2
+
+
+def _weights(fit: Fit, part: Fit, difference: Array, scale: float) -> Array:
+    """By what squares of independent normal numbers add up to the rise of chi-square, if all holds.
+
+    To first order the rise is ``d' J'J d`` for a distance ``d`` of the given covariance and the
+    Jacobian ``J`` of the part: the eigenvalues of its product with that covariance. Of a parameter
+    that the longer form adds, ``c/((J'J)^-1)`` with its variance ``c``, which is 1 if uncorrelated.
+    """
+    if len(part.free) == len(fit.free):
+        order = [part.problem.names.index(name) for name in fit.problem.names]
+        jacobian = part.jacobian[:, order]
+        values, vectors = np.linalg.eigh(difference)
+        root = jacobian @ (vectors * np.sqrt(np.maximum(values, 0)))
+        return np.asarray(np.linalg.svd(root, compute_uv=False) ** 2)
+    (added,) = (k for k, n in enumerate(part.problem.names) if n not in fit.problem.names)
+    unit = part.covariance[added, added] / max(part.error_scale, 1e-300) ** 2
+    length = np.linalg.norm(part.jacobian, axis=0)
+    if not np.isfinite(unit) or not (length > 0).all():
+        return np.empty(0)
+    plain = np.linalg.pinv(part.jacobian / length)[added] / length[added]
+    return np.array([unit / (plain @ plain) * scale**2])
+
+
+def _chance(rise: float, weights: Array) -> float | None:
+    """Of a rise as large or larger (Satterthwaite's chi-square); None where it has no scale.
+
+    By chi-square and not by the distance of the parameters, which says little where they are
+    hardly settled and a part of the points takes them far along a valley.
+    """
     from scipy.stats import chi2
 
-    spread = np.sqrt(np.diag(covariance))
-    if not np.isfinite(covariance).all() or not (spread > 0).all():
+    total, square = weights.sum(), (weights**2).sum()
+    if not (np.isfinite(total) and square > 0):
         return None
-    values, vectors = np.linalg.eigh(covariance / np.outer(spread, spread))
-    kept = values > 1e-6 * values[-1]
-    along = (moved / spread) @ vectors[:, kept]
-    return float(chi2.sf((along**2 / values[kept]).sum(), kept.sum()))
+    return float(chi2.sf(max(rise, 0.0) * total / square, total**2 / square))
