@@ -90,7 +90,9 @@ def _over_weights(runs: Sequence[Mapping[str, Any]]) -> str:
         parts = (f"{100 * share:.3g} % at {sigma:g}" for sigma, share in (shares[0], shares[-1]))
         return f"A change of one site is active at layer {last} in {' and '.join(parts)}."
     ends = [(runs[k]["settings"]["sigma_w"], _log_text(runs[k], -1)) for k in (0, -1)]
-    return f"At layer {last}, rho is " + " and ".join(f"{x} at sigma_w = {s:g}" for s, x in ends) + "."
+    return (
+        f"At layer {last}, rho is " + " and ".join(f"{x} at sigma_w = {s:g}" for s, x in ends) + "."
+    )
 
 
 def _head(record: Mapping[str, Any]) -> list[str]:

@@ -19,9 +19,7 @@ DIRECTED_PERCOLATION = 0.159464  # delta in 1+1 dimensions, Jensen 1999
 MOST_NAMED = 8
 
 
-def plot_lattices(
-    runs: Sequence[Mapping[str, Any]], target: str | Path | None = None
-) -> Figure:
+def plot_lattices(runs: Sequence[Mapping[str, Any]], target: str | Path | None = None) -> Figure:
     """Draw runs that differ in sigma_w.
 
     Args:

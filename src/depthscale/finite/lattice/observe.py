@@ -24,9 +24,7 @@ OBSERVABLES = {
 NAMES = tuple(OBSERVABLES)
 
 
-def observe(
-    state: Tensor, shift: Array, stretch: float, grid: Grid, threshold: float
-) -> Array:
+def observe(state: Tensor, shift: Array, stretch: float, grid: Grid, threshold: float) -> Array:
     """All observables, ``[net, observable]``.
 
     Args:

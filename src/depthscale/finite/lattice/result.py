@@ -76,7 +76,9 @@ class LatticeRun:
         count = exists.sum(0)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             off = np.where(exists, values - values.sum(0) / count, 0.0)
-            return np.asarray(np.sqrt(np.square(off).sum(0) / np.where(count > 1, count - 1, np.nan)))
+            return np.asarray(
+                np.sqrt(np.square(off).sum(0) / np.where(count > 1, count - 1, np.nan))
+            )
 
     def sem(self, name: str = "rho") -> Array:
         """Standard errors of the means, ``[depth]``."""
