@@ -99,8 +99,8 @@ def _scaled(axes: Axes, below: Axes, found: Collapse) -> None:
         _curve(axes, found, x)
     below.axhline(0, color=GUIDE, linewidth=0.8)
     power = clean(found.form.prefactor_text)
-    axes.set(ylabel=f"{clean(found.points.name)} / ({power})" if power != "1.0" else "",
-             title="collapse")  # fmt: skip
+    name = clean(found.points.name)
+    axes.set(ylabel=name if power == "1" else f"{name} / ({power})", title="collapse")
     below.set(xlabel=clean(found.form.arguments_text[0]), ylabel="residual / error")
     axes.tick_params(labelbottom=False)
     _wide(axes, "y", y)
@@ -128,7 +128,8 @@ def _wide(axes: Axes, which: str, values: np.ndarray) -> bool:
 def _stability(axes: Axes, found: Collapse, name: str, labelled: bool) -> None:
     own = found.parameters[name]
     windows = [*found.stability, *found.corrected]
-    axes.axvspan(own.low, own.high, color=COLOURS[5], alpha=0.3, linewidth=0)
+    if np.isfinite([own.low, own.high]).all():
+        axes.axvspan(own.low, own.high, color=COLOURS[5], alpha=0.3, linewidth=0)
     axes.axvline(own.value, color=COLOURS[0], linewidth=1)
     drawn = list(enumerate(windows))
     groups = (
@@ -139,16 +140,17 @@ def _stability(axes: Axes, found: Collapse, name: str, labelled: bool) -> None:
         axes.errorbar(
             [w.values[name] for _, w in rows],
             [-k for k, _ in rows],
-            xerr=[w.errors[name] for _, w in rows],
+            xerr=np.nan_to_num([w.errors[name] for _, w in rows], posinf=0.0),
             linestyle="none",
             color=colour,
             marker=marker,
             markersize=3,
             elinewidth=0.9,
         )
-    reach = [own.error, *(abs(w.values[name] - own.value) for w in windows)]
-    errors = sorted(w.errors[name] for w in windows) or [own.error]
-    half = 1.2 * max(*reach, errors[len(errors) // 2], 2 * own.error)
+    error = own.error if np.isfinite(own.error) else abs(own.value)
+    reach = [error, *(abs(w.values[name] - own.value) for w in windows)]
+    errors = sorted(w.errors[name] for w in windows if np.isfinite(w.errors[name])) or [error]
+    half = 1.2 * max(*reach, errors[len(errors) // 2], 2 * error, 1e-12 * abs(own.value), 1e-300)
     axes.set(xlim=(own.value - half, own.value + half), ylim=(-len(windows) + 0.4, 0.6))
     axes.set_yticks([-k for k, _ in drawn], [clean(w.what) if labelled else "" for w in windows])
     axes.tick_params(axis="y", labelsize=7, length=0)

@@ -380,9 +380,7 @@ def _within(
     at_edge: dict[str, float] = {}
     while True:
         first, places = search(problem, start, seed)
-        problem.dilution = (
-            _dilution(first) if __import__("os").environ.get("DIL", "1") == "1" else 1.0
-        )
+        problem.dilution = _dilution(first)
         fits = best_fits(problem, first.free)
         if not fits:
             raise InputError(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from depthscale.scaling.windows import free_name
+
 if TYPE_CHECKING:
     import xarray
 
@@ -28,7 +30,7 @@ def as_record(found: Collapse) -> dict[str, Any]:
         "correlation": [[_number(v) for v in row] for row in found.correlation.tolist()],
         "reduced_chi2": _number(found.reduced_chi2),
         "dof": _number(found.dof),
-        "p_value": found.p_value,
+        "p_value": None if found.p_value is None else _number(found.p_value),
         "error_scale": _number(found.error_scale),
         "errors_from": found.method,
         "points": len(points),
@@ -75,32 +77,44 @@ def _number(value: float) -> float | None:
 
 
 def as_dataset(found: Collapse) -> xarray.Dataset:
-    """Points along ``point``, parameters along ``parameter``."""
+    """Points along ``point``, parameters along ``parameter``; columns keep their names.
+
+    What is added gives way with a ``_`` at its end where a column has its name. A ``/``, which no
+    file of this kind takes in a name, becomes ``|``.
+    """
     import xarray
 
     points = found.points
+    names = [_storable(name) for name in (*points.columns, points.name)]
+    point, parameter = (free_name(name, names) for name in ("point", "parameter"))
     arguments, scaled, error = found.scaled()
-    along: dict[str, Any] = {
-        points.name: ("point", points.y, {"long_name": "measured"}),
-        "error": ("point", points.error, {"long_name": "standard error"}),
-        "scaled": ("point", scaled, {"long_name": "measured over the prefactor"}),
-        "scaled_error": ("point", error, {"long_name": "its standard error"}),
-        "residual": (
-            "point",
-            found.fit.trial.residual[: len(points)],
-            {"long_name": "measured minus fitted, in (whitened) standard errors"},
-        ),
+    residual = found.fit.trial.residual[: len(points)]
+    along = {
+        "error": (points.error, "standard error"),
+        "scaled": (scaled, "measured over the prefactor"),
+        "scaled_error": (error, "its standard error"),
+        "residual": (residual, "measured minus fitted, in (whitened) standard errors"),
     }
     for k, argument in enumerate(arguments):
-        text = {"long_name": f"scaling variable {found.form.arguments_text[k]}"}
-        along[f"argument_{k + 1}"] = ("point", argument, text)
+        text = f"scaling variable {found.form.arguments_text[k]}"
+        along[f"argument_{k + 1}"] = (argument, text)
+    held: dict[str, Any] = {names[-1]: (point, points.y, {"long_name": "measured"})}
+    for name, (values, text) in along.items():
+        held[free_name(name, names)] = (point, values, {"long_name": text})
     estimates = list(found.parameters.values())
     for name in ("value", "error", "low", "high"):
         values = np.array([getattr(estimate, name) for estimate in estimates])
-        along[f"parameter_{name}"] = ("parameter", values)
-    places = {name: ("point", column) for name, column in points.columns.items()}
+        held[free_name(f"parameter_{name}", names)] = (parameter, values)
+    columns = zip(names, points.columns.values(), strict=False)
     return xarray.Dataset(
-        along,
-        coords={**places, "parameter": list(found.parameters)},
+        held,
+        coords={
+            **{name: (point, column) for name, column in columns},
+            parameter: list(found.parameters),
+        },
         attrs={"form": found.form.text, "reduced_chi2": found.reduced_chi2},
     )
+
+
+def _storable(name: str) -> str:
+    return name.replace("/", "|").strip() or "_"

@@ -35,12 +35,18 @@ SIZES_OF_TWO = (4, 5, 6, 8, 10, 13)
 DECADES = 1.0
 """Spread of a positive argument from which on a logarithmic scale is tried."""
 
+ALIKE = 1e-9
+"""Of the strongest direction, at which one of the parameters is told apart by rounding alone."""
+
+FEWEST = 4.5
+"""Degrees of freedom of an error that are assumed at least; at 4 its square has no variance."""
+
 LARGEST = 1e100
 """Of a prefactor over an error, beyond which a place is taken as impossible."""
 
 FAR = {"exponent": 20.0, "amplitude": 1e3, "shift": math.inf}
 """Sizes at which a parameter that no point settles is held, by a square in the cost that does not
-count in chi-square or in errors: exponents and amplitudes are numbers of order one."""
+count in chi-square or in errors: exponents are numbers of order one, amplitudes of their unit."""
 
 IRRELEVANT = 12.0
 """Difference of BIC at which a curve no longer counts: a weight of exp(-6)."""
@@ -121,15 +127,37 @@ class Fit:
     @cached_property
     def response(self) -> Array:
         """``d theta/dy``, [free, n]: the noise that a parameter inherits."""
-        return np.asarray(-self.problem.unwhiten(np.asarray(np.linalg.pinv(self.jacobian).T)).T)
+        unit, scaled = self._scaled_jacobian
+        backwards = np.linalg.pinv(scaled, rcond=ALIKE) / unit[:, None]
+        return np.asarray(-self.problem.unwhiten(np.asarray(backwards.T)).T)
+
+    @property
+    def _scaled_jacobian(self) -> tuple[Array, Array]:
+        """The length of every column of the Jacobian, and its columns over it: free of units."""
+        length = np.linalg.norm(self.jacobian, axis=0)
+        unit = np.where(length > 0, length, 1.0)
+        return unit, self.jacobian / unit
+
+    @cached_property
+    def unsettled(self) -> NDArray[np.bool_]:
+        """Which parameters could be anything, alone or together with others, [free]."""
+        _, scaled = self._scaled_jacobian
+        if not scaled.size:
+            return np.zeros(scaled.shape[1], dtype=bool)
+        _, strength, along = np.linalg.svd(scaled, full_matrices=False)
+        idle = along[strength <= ALIKE * strength[0]]
+        return np.asarray((np.abs(idle) > 1e-3).any(axis=0))
 
     @property
     def covariance(self) -> Array:
         """Of the free parameters, from the errors of the points as they are stated.
 
-        Where errors are unknown their scale is that of the residuals.
+        Where errors are unknown their scale is that of the residuals. Infinite for what the points
+        do not settle.
         """
-        return self.problem.points.noise(self.response) * self.error_scale**2
+        covariance = self.problem.points.noise(self.response) * self.error_scale**2
+        covariance[self.unsettled, self.unsettled] = math.inf
+        return covariance
 
     @property
     def error_scale(self) -> float:
@@ -150,22 +178,34 @@ class Fit:
 
         ``dof`` and ``2 dof`` for errors that are stated; for realisations, whose points are
         correlated, ``tr(M S)`` and ``2 tr(M S M S)`` with the covariance ``S`` of the whitened
-        means and the projection ``M`` on what a fit leaves.
+        means and the projection ``M`` on what a fit leaves. Errors from few realisations scatter,
+        and a square over a squared error is larger on average and more so at times: Fisher's F.
         """
         points = self.problem.points
         if not points.groups:
             return self.dof, 2 * self.dof
+        stretch, wider = _of_estimated_errors(points.counts)
         noise = points.sample_covariance() / np.outer(points.error, points.error)
+        noise *= np.sqrt(np.outer(stretch, stretch))
         n = len(self.problem.y)
         tangent, _ = np.linalg.qr(np.concatenate([self.trial.span[:n], self.jacobian], axis=1))
         left = noise - tangent @ (tangent.T @ noise)
-        return float(np.trace(left)), 2 * float((left * left.T).sum())
+        return float(np.trace(left)), 2 * wider * float((left * left.T).sum())
 
     def curve(self, *x: Array) -> Array:
         """``F`` at scaling variables within the range of the data (held constant outside)."""
         warps = zip(self.basis.warps, x, self.trial.warped, strict=True)
         design, _ = self.basis.design([warp.again(values, at) for warp, values, at in warps])
         return np.asarray(design @ self.trial.coefficients)
+
+
+def _of_estimated_errors(counts: Array) -> tuple[Array, float]:
+    """What ``(y - mean)^2/error^2`` is larger by on average, [n], and its variance over 2.
+
+    ``f/(f - 2)`` and, besides its square, ``(f - 1)/(f - 4)`` for ``f`` degrees of freedom.
+    """
+    f = np.maximum(counts - 1, FEWEST)
+    return f / (f - 2), float(np.mean((f - 1) / (f - 4)))
 
 
 def overlap(warped: Sequence[Array], labels: Array) -> float:
@@ -202,10 +242,30 @@ class Problem:
         self._place = [form.parameters.index(name) for name in self.names]
         self._values = np.array([self.fixed.get(name, math.nan) for name in form.parameters])
         self._hold = np.array([1 / FAR[form.roles[name].kind] for name in self.names])
+        self.units = self._units()
+        self._hold /= self.units
         self._whitening: Array | None = None
         if points.covariance is not None:
             self._whitening = np.linalg.inv(np.linalg.cholesky(points.covariance))
         self.y = self.whiten(points.y)
+
+    def _units(self) -> Array:
+        """Of every free parameter: 1, or the amplitude that changes the form by its own size.
+
+        At the middle of the shifts, without the other amplitudes and with exponents of 1/2.
+        """
+        roles = [self.form.roles[name] for name in self.names]
+        start = {"exponent": 0.5, "amplitude": 0.0}
+        middle = {name: float(column.mean()) for name, column in self.points.columns.items()}
+        place = np.array([middle.get(r.variable, start.get(r.kind, 0.0)) for r in roles])
+        with np.errstate(all="ignore"):
+            found = self.scaled(place)
+            change = [np.abs(found.d_prefactor).max(axis=1) / np.abs(found.prefactor).max()]
+            for x, dx in zip(found.arguments, found.d_arguments, strict=True):
+                change.append(np.abs(dx).max(axis=1) / np.abs(x).max())
+            unit = 1 / np.max(change, axis=0)[self._place]
+        amplitude = np.array([role.kind == "amplitude" for role in roles], dtype=bool)
+        return np.where(amplitude & np.isfinite(unit) & (unit > 0), unit, 1.0)
 
     def whiten(self, values: Array) -> Array:
         """In units of the errors, along the first axis."""

@@ -111,14 +111,15 @@ def _corrections(found: Evidence) -> Iterator[str]:
         )
         return
     own = dict(zip(names, np.sqrt(np.diag(found.covariance)).tolist(), strict=True))
-    worst = {n: max(w.errors[n] for w in told) / own[n] for n in names if own[n] > 0}
+    worst = {n: max(w.errors[n] for w in told) / own[n] for n in names if 0 < own[n] < np.inf}
     if not worst or max(worst.values()) < LOOSE:
         return
     name = max(worst, key=lambda n: worst[n])
+    growth = f"up to {worst[name]:.0f}-fold" if np.isfinite(worst[name]) else "beyond all bounds"
     yield (
         "the errors hold for this form without corrections to scaling, which the points can hardly"
         f" exclude: with one that falls like a power of size from 1/2 to 2, the error of {name}"
-        f" grows up to {worst[name]:.0f}-fold"
+        f" grows {growth}"
     )
 
 
@@ -129,6 +130,9 @@ def _trend(found: Evidence) -> str | None:
     if len(found.effective) < 2:
         return None
     first, last = found.effective[0], found.effective[-1]
+    own = [w.p_value for w in (first, last) if w.p_value is not None]
+    if not own or min(own) >= UNLIKELY:  # both agree with all points: moved along a valley
+        return None
     chances = {}
     for name in found.fit.problem.names:
         error = np.hypot(first.errors[name], last.errors[name])

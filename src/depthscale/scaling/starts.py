@@ -1,7 +1,7 @@
 """Where a collapse is looked for: starts spread over what the parameters can be, the best polished.
 
 Exponents are looked for between ``EXPONENTS``, shifts within the range of the variable that they
-shift, amplitudes between ``AMPLITUDES``; or around what the caller gave.
+shift, amplitudes between ``AMPLITUDES`` of their unit; or around what the caller gave.
 """
 
 from __future__ import annotations
@@ -129,4 +129,7 @@ def _range(problem: Problem, name: str) -> tuple[float, float]:
     if role.kind == "shift":
         column = problem.points.columns[role.variable]
         return float(column.min()), float(column.max())
-    return EXPONENTS if role.kind == "exponent" else AMPLITUDES
+    if role.kind == "exponent":
+        return EXPONENTS
+    unit = float(problem.units[problem.names.index(name)])
+    return AMPLITUDES[0] * unit, AMPLITUDES[1] * unit

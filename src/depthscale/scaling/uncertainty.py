@@ -12,7 +12,7 @@ from depthscale.scaling.bases import Array
 from depthscale.scaling.fit import Fit, solve
 
 REACH = 12
-"""Doublings of the distance at which a limit of the likelihood is looked for."""
+"""Growths by a half of the distance at which a limit of the likelihood is looked for."""
 
 
 def resampled(fit: Fit, number: int, seed: int) -> Array:
@@ -61,7 +61,7 @@ def _colour(fit: Fit, white: Array) -> Array:
 def profile(fit: Fit, k: int, rise: float, error: float) -> tuple[float, float]:
     """Where chi-square has risen by ``rise`` on both sides along parameter ``k``, others following.
 
-    NaN where it does not within ``2^REACH`` errors.
+    NaN where it does not within ``1.5^REACH`` errors.
     """
     found = [_limit(fit, k, sign * error, fit.chi2 + rise) for sign in (-1, 1)]
     return found[0], found[1]

@@ -8,9 +8,8 @@ uncorrelated ones it is ``var_part - var_all`` (Hausman 1978).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +29,6 @@ MOST_CUTS = 6
 
 OPEN = 1e3
 """Growth of an error at which a correction is taken for one that the form has already."""
-
-SETTLED = 1e-2
-"""Of the largest variance: directions of less are left out of a distance, since the noise is taken
-to first order and what is next counts there."""
 
 OMEGAS = (0.5, 1.0, 2.0)
 """Powers of the corrections that are tried."""
@@ -97,9 +92,8 @@ def corrected(fit: Fit, scale: float) -> tuple[Window, ...]:
         if part is not None and part.dof > 0:
             what = f"with (1 + a*{points.size}^-{omega:g})"
             window = _window(fit, part, np.ones(len(points), dtype=bool), what, scale)
-            chance = _significance(part, name, scale)
-            if chance is not None and _told_apart(fit, window, scale):
-                found.append(replace(window, p_value=chance))
+            if _told_apart(fit, window, scale):
+                found.append(window)
     return tuple(found)
 
 
@@ -108,17 +102,6 @@ def _told_apart(fit: Fit, window: Window, scale: float) -> bool:
     own = np.sqrt(np.diag(fit.covariance)) * scale / max(fit.error_scale, 1e-300)
     errors = np.array([window.errors[name] for name in fit.problem.names])
     return bool((errors < OPEN * own).all())
-
-
-def _significance(part: Fit, name: str, scale: float) -> float | None:
-    """Chance of so large an amplitude of a correction that is not there."""
-    from scipy.stats import chi2
-
-    k = part.problem.names.index(name)
-    error = math.sqrt(part.covariance[k, k]) * scale / max(part.error_scale, 1e-300)
-    if not 0 < error < math.inf:
-        return None
-    return float(chi2.sf((part.free[k] / error) ** 2, 1))
 
 
 def free_name(wanted: str, taken: Sequence[str]) -> str:
@@ -203,6 +186,7 @@ def _window(fit: Fit, part: Fit, mask: NDArray[np.bool_], what: str, scale: floa
     response = -fit.response
     response[:, mask] += part.response[places]
     difference = fit.problem.points.noise(response) * scale**2
+    rise = _rise(fit, part) if len(part.free) == len(fit.free) else fit.chi2 - part.chi2
     moved = part.free[places] - fit.free
     errors = np.sqrt(np.diag(part.covariance))[places] * scale / max(part.error_scale, 1e-300)
     spread = np.sqrt(np.diag(difference))
@@ -215,18 +199,50 @@ def _window(fit: Fit, part: Fit, mask: NDArray[np.bool_], what: str, scale: floa
         dict(zip(names, errors.tolist(), strict=True)),
         part.chi2 / mean if mean > 0 else float("nan"),
         {n: float(m / s) if s > 0 else 0.0 for n, m, s in zip(names, moved, spread, strict=True)},
-        _chance(moved, difference),
+        _chance(rise, _weights(fit, part, difference, scale)),
     )
 
 
-def _chance(moved: Array, covariance: Array) -> float | None:
-    """Of a distance as large or larger, from all directions in which there is noise."""
+def _rise(fit: Fit, part: Fit) -> float:
+    """How much more chi-square of a part is with the parameters of all points."""
+    there = part.problem.at(fit.free, part.basis)
+    if there is None:
+        return np.inf
+    residual = there.residual[: len(part.problem.y)]
+    return float(residual @ residual) - part.chi2
+
+
+def _weights(fit: Fit, part: Fit, difference: Array, scale: float) -> Array:
+    """By what squares of independent normal numbers add up to the rise of chi-square, if all holds.
+
+    To first order the rise is ``d' J'J d`` for a distance ``d`` of the given covariance and the
+    Jacobian ``J`` of the part: the eigenvalues of its product with that covariance. Of a parameter
+    that the longer form adds, ``c/((J'J)^-1)`` with its variance ``c``, which is 1 if uncorrelated.
+    """
+    if len(part.free) == len(fit.free):
+        order = [part.problem.names.index(name) for name in fit.problem.names]
+        jacobian = part.jacobian[:, order]
+        values, vectors = np.linalg.eigh(difference)
+        root = jacobian @ (vectors * np.sqrt(np.maximum(values, 0)))
+        return np.asarray(np.linalg.svd(root, compute_uv=False) ** 2)
+    (added,) = (k for k, n in enumerate(part.problem.names) if n not in fit.problem.names)
+    unit = part.covariance[added, added] / max(part.error_scale, 1e-300) ** 2
+    length = np.linalg.norm(part.jacobian, axis=0)
+    if not np.isfinite(unit) or not (length > 0).all():
+        return np.empty(0)
+    plain = np.linalg.pinv(part.jacobian / length)[added] / length[added]
+    return np.array([unit / (plain @ plain) * scale**2])
+
+
+def _chance(rise: float, weights: Array) -> float | None:
+    """Of a rise as large or larger (Satterthwaite's chi-square); None where it has no scale.
+
+    By chi-square and not by the distance of the parameters, which says little where they are
+    hardly settled and a part of the points takes them far along a valley.
+    """
     from scipy.stats import chi2
 
-    spread = np.sqrt(np.diag(covariance))
-    if not np.isfinite(covariance).all() or not (spread > 0).all():
+    total, square = weights.sum(), (weights**2).sum()
+    if not (np.isfinite(total) and square > 0):
         return None
-    values, vectors = np.linalg.eigh(covariance / np.outer(spread, spread))
-    kept = values > SETTLED * values[-1]
-    along = (moved / spread) @ vectors[:, kept]
-    return float(chi2.sf((along**2 / values[kept]).sum(), kept.sum()))
+    return float(chi2.sf(max(rise, 0.0) * total / square, total**2 / square))
