@@ -117,7 +117,7 @@ def _corrections(found: Evidence) -> Iterator[str]:
     name = max(worst, key=lambda n: worst[n])
     growth = f"up to {worst[name]:.0f}-fold" if np.isfinite(worst[name]) else "beyond all bounds"
     yield (
-        "the errors hold for this form without corrections to scaling, which the points can hardly"
+        "the errors hold for this form without further corrections to scaling, which the points can hardly"
         f" exclude: with one that falls like a power of size from 1/2 to 2, the error of {name}"
         f" grows {growth}"
     )
