@@ -27,6 +27,9 @@ TOGETHER = 3
 MOST_CUTS = 6
 """Windows of one kind that are fitted, where there are many sizes."""
 
+CLOSE = 1e-6
+"""Tolerance of their fits: far below the errors that they are compared by."""
+
 OPEN = 1e3
 """Growth of an error at which a correction is taken for one that the form has already."""
 
@@ -88,7 +91,7 @@ def corrected(fit: Fit, scale: float) -> tuple[Window, ...]:
         )
         problem = Problem(points, longer, fit.problem.fixed)
         start = np.array([_start(fit, other) for other in problem.names])
-        part = solve(problem, fit.basis, start)
+        part = solve(problem, fit.basis, start, tolerance=CLOSE)
         if part is not None and part.dof > 0:
             what = f"with (1 + a*{points.size}^-{omega:g})"
             window = _window(fit, part, np.ones(len(points), dtype=bool), what, scale)
@@ -176,7 +179,7 @@ def _refitted(fit: Fit, mask: NDArray[np.bool_]) -> Fit | None:
     sizes = fit.basis.sizes
     while np.prod(sizes) > max(count // 3, 4) and max(sizes) > 4:
         sizes = tuple(max(4, size - 1) for size in sizes)
-    found = solve(problem, Basis(basis.kind, basis.warps, sizes), fit.free)
+    found = solve(problem, Basis(basis.kind, basis.warps, sizes), fit.free, tolerance=CLOSE)
     return found if found is not None and found.dof > 0 else None
 
 
