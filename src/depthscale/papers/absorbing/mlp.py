@@ -215,7 +215,7 @@ def _detuned(runs: Runs) -> Claim:
         found,
         0.1,
         "about 10/n, and noise",
-        f"x = {listed(np.array(data.DETUNED))}; by activation"
+        f"x = {listed(np.array(data.detunings(runs)))}; by activation"
         f" {', '.join(f'{name} {listed(row, 3)}' for name, row in zip(cells, ratio, strict=True))};"
         f" the farthest of {ratio.size} is {worst:.2g} of its standard errors from their mean",
     )
@@ -504,7 +504,7 @@ def _no_chaos(runs: Runs) -> Claim:
 
 def _late(runs: Runs) -> list[Claim]:
     own, n = transition("tanh"), data.LATE_WIDTH
-    times = np.array(data.LATE_TIMES)
+    times = np.array(data.late_times(runs))
     kappa, shift = float(own.curvature), -float(own.lam)
     law = np.array([float(own.scaling(shift * t, t)) / t for t in times])
     y = kappa * data.late(runs, True)

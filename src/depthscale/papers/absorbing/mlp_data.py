@@ -169,6 +169,16 @@ def detuned_names(runs: Runs) -> tuple[str, ...]:
     return ANALYTIC[::4] if runs.quick else ANALYTIC
 
 
+def detunings(runs: Runs) -> tuple[float, ...]:
+    """Theirs."""
+    return DETUNED[1::2] if runs.quick else DETUNED
+
+
+def late_times(runs: Runs) -> tuple[float, ...]:
+    """``l/n`` at which late decay is followed."""
+    return LATE_TIMES[:5] if runs.quick else LATE_TIMES
+
+
 def boundary_widths(runs: Runs) -> tuple[int, ...]:
     """Those whose boundary is measured."""
     return (64,) if runs.quick else BOUNDARY_WIDTHS
@@ -195,13 +205,13 @@ def limit_law(times: tuple[float, ...], detuning: float = 0.0) -> FiniteSizeLaw:
 
 @cache
 def late(runs: Runs, critical: bool) -> Array:
-    """``y = n eps`` at ``LATE_TIMES`` of narrow tanh networks, [time, net].
+    """``y = n eps`` at late times of narrow tanh networks, [time, net].
 
     At the boundary of their own width, or at that of infinite width.
     """
     n = LATE_WIDTH
     weights = boundary(runs, "tanh", n).sigma_w if critical else float(transition("tanh").sigma_w)
-    layers = tuple(round(t * n) for t in LATE_TIMES)
+    layers = tuple(round(t * n) for t in late_times(runs))
     return n * pairs(runs, "tanh", weights, n, layers, LATE_NETS)
 
 
@@ -215,11 +225,11 @@ class Cell(NamedTuple):
 
 @cache
 def detuned(runs: Runs, name: str) -> tuple[Cell, ...]:
-    """Networks at each of ``DETUNED``."""
+    """Networks at each detuning."""
     own = transition(name)
     n, depth = DETUNED_WIDTH, DETUNED_DEPTH
     cells = []
-    for x in DETUNED:
+    for x in detunings(runs):
         weights = float(own.sigma_w) + x / (float(own.gamma) * depth)
         eps = pairs(runs, name, weights, n, (depth,), DETUNED_NETS)[0]
         scale = exact_path(name, weights, depth)[-1]

@@ -132,7 +132,7 @@ def _late(axes: Axes, runs: Runs) -> None:
     """At the boundary of the own width, and at that of infinite width."""
     own = transition("tanh")
     kappa, lam = float(own.curvature), float(own.lam)
-    times = np.array(data.LATE_TIMES)
+    times = np.array(data.late_times(runs))
     s = np.geomspace(0.2, 18, 60)
     own_law = [float(own.scaling(-lam * t, t)) / t for t in s]
     axes.plot(s, own_law, color=BLUE, label=r"closed form at $\sigma_{wc}(n)$")
