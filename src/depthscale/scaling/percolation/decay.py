@@ -15,7 +15,7 @@ from depthscale.answers import InputError
 from depthscale.scaling.percolation.automata import Automaton, edge
 from depthscale.scaling.percolation.blocks import Times, counts, realised, whole_times
 from depthscale.scaling.percolation.coins import BITS
-from depthscale.scaling.percolation.dense import AT_ONCE, MOST_BLOCKS, Observed, Start, histories
+from depthscale.scaling.percolation.dense import AT_ONCE, MOST_BLOCKS, Observed, Start, histories, same_steps
 from depthscale.theory.gaussian import Array
 from depthscale.theory.records import whole
 
@@ -218,15 +218,10 @@ def decay(
 def _check_weather(automaton: Automaton, weather: Automaton) -> None:
     """Two models whose steps can take turns."""
     alike = isinstance(weather, Automaton) and weather.lattice == automaton.lattice
-    kinds = [
-        [len(set(model.chances)), min(model.chances) > 0]
-        for model in (automaton, weather)
-        if isinstance(model, Automaton)
-    ]
-    if not alike or kinds[0] != kinds[1]:
+    if not alike or not same_steps(automaton.chances, weather.chances):
         raise InputError(
-            f"weather is {weather!r}; expected a model of the same kind and lattice as"
-            f" {automaton.name}, with chances above 0"
+            f"weather is {weather!r}; expected a model of the same lattice as {automaton.name}"
+            " whose chances are equal, and 0, for the same numbers of active parents"
         )
 
 

@@ -151,6 +151,11 @@ def histories(
     return density
 
 
+def same_steps(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether models of these chances differ in their coins alone."""
+    return _terms(one)[0] == _terms(other)[0]
+
+
 def _terms(chances: tuple[float, ...]) -> tuple[list[_Term], list[float]]:
     """Which numbers of active parents share a chance, and the chances that are not 0."""
     runs = [(p, len(list(equal))) for p, equal in itertools.groupby(chances)]
