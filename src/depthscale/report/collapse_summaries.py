@@ -103,7 +103,8 @@ def _own(payload: Mapping[str, Any]) -> dict[str, Any]:
 def _cell(value: Mapping[str, Any]) -> str:
     text = bracketed(value["value"], value["error"])
     shift = value.get("shift")
-    return text if shift is None else f"{text} [{shift:+.1f}]"
+    full = text if shift is None else f"{text} [{shift:+.1f}]"
+    return full if len(full) < CELL else text
 
 
 def bracketed(value: float | None, error: float | None) -> str:
@@ -121,7 +122,7 @@ def bracketed(value: float | None, error: float | None) -> str:
     if error > 1e3 * max(abs(value), 1e-9):
         return "undetermined"
     digits = max(0, 1 - floor(log10(error)))
-    if digits > 9 or error >= 1e6:
+    if digits > 9 or error >= 1e4:
         return f"{value:.4g} ± {error:.1g}"
     shown = round(error * 10**digits)
     return f"{value:.{digits}f}({shown})"

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
 from depthscale.scaling.bases import Array
-from depthscale.scaling.fit import Fit, Problem, best_fits, weights
+from depthscale.scaling.fit import Fit, Problem, best_fits, least_size, weights
 from depthscale.scaling.form import Form
 from depthscale.scaling.judgement import UNLIKELY, Evidence, warnings_of
 from depthscale.scaling.points import Points, as_points
@@ -362,7 +362,7 @@ def _count(value: Any) -> int:
 
 
 def _check_count(problem: Problem) -> None:
-    least = len(problem.names) + 5 ** len(problem.form.arguments_text)
+    least = len(problem.names) + least_size(len(problem.form.arguments)) + 1
     if len(problem.y) < least:
         raise InputError(
             f"{len(problem.y)} points for {len(problem.names)} parameters and a curve; expected at"

@@ -86,6 +86,9 @@ def houdayer_hartmann(fit: Fit) -> CrossCheck:
     source; for two the line is a plane through the nearest points of other sizes. ``errors`` carry
     the noise of the points through to the minimum. ``rises`` are where S rises by 1, as is usual:
     since S is a mean, chi-square rises by N there, and these are larger by about ``sqrt(N)``.
+    Straight lines cut the corners of a curve and neighbours change in steps: over 60 draws of a set
+    like directed percolation, 1 % noise, parameters were off by .4 to .5 of ``errors`` on average
+    and scattered by 1.2 to 1.3 of them. A check, not an estimate to prefer.
 
     Source: Houdayer and Hartmann 2004, eqs. of the appendix; the errors are derived here.
 

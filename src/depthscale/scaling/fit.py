@@ -51,6 +51,9 @@ count in chi-square or in errors: exponents are numbers of order one, amplitudes
 FINE, ROUGH = 1e-9, 1e-5
 """Relative tolerance of a fit, and of those that only choose the family of curves."""
 
+WIDE = 100.0
+"""Ranges of a variable that no shift is known to be within, if its error is as large."""
+
 IRRELEVANT = 12.0
 """Difference of BIC at which a curve no longer counts: a weight of exp(-6)."""
 
@@ -159,7 +162,9 @@ class Fit:
         do not settle.
         """
         covariance = self.problem.points.noise(self.response) * self.error_scale**2
-        covariance[self.unsettled, self.unsettled] = math.inf
+        with np.errstate(invalid="ignore"):
+            beyond = self.unsettled | (np.sqrt(np.diag(covariance)) > self.problem.far)
+        covariance[beyond, beyond] = math.inf
         return covariance
 
     @property
@@ -244,9 +249,16 @@ class Problem:
         self._evaluated = form.bind({name: points.columns[name] for name in form.variables})
         self._place = [form.parameters.index(name) for name in self.names]
         self._values = np.array([self.fixed.get(name, math.nan) for name in form.parameters])
-        self._hold = np.array([1 / FAR[form.roles[name].kind] for name in self.names])
         self.units = self._units()
-        self._hold /= self.units
+        roles = [form.roles[name] for name in self.names]
+        self._hold = 1 / (self.units * [FAR[role.kind] for role in roles])
+        self.far = np.array(
+            [
+                WIDE * float(np.ptp(points.columns[role.variable])) if at == 0 else 1 / at
+                for role, at in zip(roles, self._hold.tolist(), strict=True)
+            ]
+        )
+        """Errors beyond which a parameter is not settled."""
         self._whitening: Array | None = None
         if points.covariance is not None:
             self._whitening = np.linalg.inv(np.linalg.cholesky(points.covariance))
@@ -417,13 +429,19 @@ def families(problem: Problem, free: Array) -> Iterator[list[Basis]]:
     most = len(problem.y) // 3
     scales = [_scales(x) for x in arguments]
     sizes = SIZES if len(arguments) == 1 else SIZES_OF_TWO
+    least = least_size(len(arguments))
     for kind in ("spline", "polynomial"):
         for choice in _choices(scales, kind):
             yield [
                 basis
                 for m in sizes
-                if (basis := Basis(kind, choice, (m,) * len(choice))).size <= max(most, 4)
+                if (basis := Basis(kind, choice, (m,) * len(choice))).size <= max(most, least)
             ]
+
+
+def least_size(arguments: int) -> int:
+    """Coefficients of the smallest curve."""
+    return SIZES[0] if arguments == 1 else SIZES_OF_TWO[0] ** 2
 
 
 def _scales(x: Array) -> list[str]:

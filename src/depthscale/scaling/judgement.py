@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from depthscale.scaling.bases import Array
-from depthscale.scaling.fit import Fit
+from depthscale.scaling.fit import Fit, solve
 from depthscale.scaling.windows import Window
 
 UNLIKELY = 0.01
@@ -104,10 +104,15 @@ def _corrections(found: Evidence) -> Iterator[str]:
     names = found.fit.problem.names
     best = min(told, key=lambda w: w.p_value or 0.0)
     if (best.p_value or 0.0) * len(told) < UNLIKELY:
-        name = max(names, key=lambda n: abs(best.shifts[n]))
+        name = max(names, key=lambda n: abs(best.shifts[n]), default=None)
+        becomes = (
+            "chi-square falls"
+            if name is None
+            else f"{name} becomes {best.values[name]:.4g} +- {best.errors[name]:.2g}"
+        )
         yield (
-            f"a correction to scaling is needed: {best.what} {name} becomes {best.values[name]:.4g}"
-            f" +- {best.errors[name]:.2g} (chance {best.p_value:.1g} without)"
+            f"a correction to scaling is needed: {best.what} {becomes} (chance {best.p_value:.1g}"
+            " without)"
         )
         return
     own = dict(zip(names, np.sqrt(np.diag(found.covariance)).tolist(), strict=True))
@@ -189,6 +194,8 @@ def _overlap(found: Evidence) -> Iterator[str]:
 
 def _degeneracy(found: Evidence) -> Iterator[str]:
     names, covariance = found.fit.problem.names, found.covariance
+    if not names:
+        return
     if not np.isfinite(covariance).all() or not (np.diag(covariance) > 0).all():
         yield "the points do not settle all parameters: hold some of them with fixed="
         return
@@ -221,8 +228,13 @@ def _others(found: Evidence) -> Iterator[str]:
     allowed = ELSEWHERE * fit.problem.dilution * max(found.scale, 1e-300) ** 2
     for place in same:
         far = np.abs(place.free - fit.free) > 10 * size
-        if far.any() and place.chi2 - best < allowed and place.overlap >= LITTLE:
-            told = ", ".join(f"{n} = {v:.4g}" for n, v in zip(names, place.free, strict=True))
+        if not far.any() or place.chi2 - best >= allowed or place.overlap < LITTLE:
+            continue
+        there = solve(fit.problem, fit.basis, place.free)  # the coarse curve may be too coarse
+        if there is None or there.chi2 - fit.chi2 >= allowed:
+            continue
+        if (np.abs(there.free - fit.free) > 10 * size).any() and there.overlap >= LITTLE:
+            told = ", ".join(f"{n} = {v:.4g}" for n, v in zip(names, there.free, strict=True))
             yield f"another solution fits almost as well: {told}; give start= to choose"
             return
 

@@ -20,6 +20,8 @@ SPREAD = 128
 SPREAD_NEAR = 32
 """Starts that are tried, without and with a given one; those that are polished:"""
 POLISHED = 5
+POOR = 2.0
+"""Reduced chi-square near a given start from which on it is looked everywhere as well."""
 ENOUGH = 0.5
 """Overlap below which a collapse is not one, as long as there is another."""
 
@@ -48,6 +50,8 @@ def search(problem: Problem, given: Mapping[str, float], seed: int) -> tuple[Fit
             f"the form {problem.form} has no value at any of {len(places)} starts; give start= near"
             " the solution, and check that bases of powers are positive"
         )
+    if given and problem.errors_known and min(fit.chi2 / max(fit.dof, 1.0) for fit in fits) > POOR:
+        fits += search(problem, {}, seed)[1]  # a start this wrong is no wish
     fits.sort(key=lambda fit: (fit.overlap < ENOUGH, fit.chi2))
     return fits[0], fits
 

@@ -71,7 +71,7 @@ def _limit(fit: Fit, k: int, step: float, target: float) -> float:
     from scipy.optimize import brentq
 
     name, others = fit.problem.names[k], np.delete(fit.free, k)
-    if not math.isfinite(step) or step == 0:
+    if not math.isfinite(step) or step == 0 or not math.isfinite(target):
         return math.nan
 
     def above(distance: float) -> float:
@@ -80,6 +80,8 @@ def _limit(fit: Fit, k: int, step: float, target: float) -> float:
         again = solve(held, fit.basis, others)
         return math.inf if again is None else again.chi2 - target
 
+    if not above(0.0) < 0:
+        return math.nan
     far = 1.0
     for _ in range(REACH):
         if (value := above(far)) > 0:

@@ -40,25 +40,35 @@ INNER = 2 / 3
 """Share of the points, by the middle of their scaling variable, that the inner window keeps."""
 
 
+MISSED = 0.01
+"""Chance of chi-square below which the curve of a window misses its points, so that nothing
+follows from its parameters."""
+
+
 @dataclass(frozen=True)
 class Window:
     """A fit of a part of the points.
 
-    Attributes
-    ----------
-    what:
-        The points that it keeps, in words.
-    points, sizes:
-        How many it keeps; its system sizes.
-    values, errors:
-        By parameter.
-    reduced_chi2:
-        Of this fit.
-    shifts:
-        By parameter, the distance to the fit of all points in standard errors of that distance.
-    p_value:
-        Of all distances at once if the form holds, or of the amplitude of an added correction if
-        there is none; None where that could not be told.
+        Attributes
+        ----------
+        what:
+            The points that it keeps, in words.
+        points, sizes:
+            How many it keeps; its system sizes.
+        values, errors:
+            By parameter.
+        reduced_chi2:
+            Of this fit.
+        shifts:
+            By parameter, the distance to the fit of all points in standard errors of that distance.
+        p_value:
+    <<<<<<< HEAD
+            Of all distances at once if the form holds, or of the amplitude of an added correction if
+            there is none; None where that could not be told.
+    =======
+            Of the rise of chi-square to the parameters of all points, if the form holds; None where it
+            could not be told.
+    >>>>>>> h_chk
     """
 
     what: str
@@ -88,6 +98,7 @@ def corrected(fit: Fit, scale: float) -> tuple[Window, ...]:
         longer = Form.parse(
             f"{form.text} * (1 + {name}*({points.size}/{float(points.sizes[0])!r})^-{omega:g})",
             [*points.columns, points.name],
+            points.name,
         )
         problem = Problem(points, longer, fit.problem.fixed)
         start = np.array([_start(fit, other) for other in problem.names])
@@ -202,8 +213,19 @@ def _window(fit: Fit, part: Fit, mask: NDArray[np.bool_], what: str, scale: floa
         dict(zip(names, errors.tolist(), strict=True)),
         part.chi2 / mean if mean > 0 else float("nan"),
         {n: float(m / s) if s > 0 else 0.0 for n, m, s in zip(names, moved, spread, strict=True)},
-        _chance(rise, _weights(fit, part, difference, scale)),
+        _chance(rise, _weights(fit, part, difference, scale)) if _holds(part, scale) else None,
     )
+
+
+def _holds(part: Fit, scale: float) -> bool:
+    """Whether the curve follows these points: few points have few coefficients."""
+    from scipy.stats import chi2
+
+    mean, variance = part.chi2_expected
+    if not part.problem.errors_known or not mean > 0:
+        return True
+    unit = variance / (2 * mean) * scale**2
+    return bool(chi2.sf(part.chi2 / unit, 2 * mean * mean / variance) >= MISSED)
 
 
 def _rise(fit: Fit, part: Fit) -> float:

@@ -125,7 +125,7 @@ def plane(runs: Runs, target: Path) -> Figure:
         ):
             found = convolution.plane(runs, sharing)
             _effective(axes, found, value, text)
-            edge = round(found[0].sites**0.5)
+            edge = round(found[0].sites ** 0.5)
             words = "shared" if sharing == "shared" else "own"
             axes.set_title(f"{words} weights, {edge} x {edge}")
         return finish(figure, target)
