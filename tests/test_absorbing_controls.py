@@ -15,7 +15,7 @@ QUICK = Runs(quick=True)
 
 
 def test_classes_are_told_apart():
-    claims = {claim.statement: claim for claim in controls.controls(QUICK)}
+    claims = {claim.statement: claim for claim in controls.known_models(QUICK)}
     assert len(claims) == 16
     for start in ("negative control", "by delta and cutoff", "contact process on a complete graph"):
         found = [claim for text, claim in claims.items() if text.startswith(start)]

@@ -45,6 +45,7 @@ def figures(runs: Runs) -> dict[str, Callable[[Path], Figure]]:
     """Figures by file name."""
     from depthscale.papers.absorbing import (
         plots_controls,
+        plots_convolution,
         plots_field,
         plots_mlp,
         plots_training,
@@ -57,6 +58,10 @@ def figures(runs: Runs) -> dict[str, Callable[[Path], Figure]]:
         "sizes.svg": plots_mlp.sizes,
         "apart.svg": plots_mlp.apart,
         "boundary.svg": plots_mlp.boundary,
+        "windows.svg": plots_convolution.windows,
+        "decays.svg": plots_convolution.decays,
+        "local.svg": plots_convolution.local,
+        "plane.svg": plots_convolution.plane,
         "field-collapse.svg": plots_field.field_collapse,
         "response.svg": plots_field.response_exponents,
         "smeared.svg": plots_field.smeared_transition,
