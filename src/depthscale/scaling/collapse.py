@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
 from depthscale.scaling.bases import Array
-from depthscale.scaling.fit import Fit, Problem, best_fits, least_size, weights
+from depthscale.scaling.fit import ROUGH, Fit, Problem, best_fits, least_size, solve, weights
 from depthscale.scaling.form import Form
 from depthscale.scaling.judgement import UNLIKELY, Evidence, warnings_of
 from depthscale.scaling.points import Points, as_points
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESAMPLES = 200
+
+DISTINCT, CLOSE_SECOND, NOTABLE = 3.0, 12.0, 1e-2
+"""Two coarse solutions are others if so many errors apart; one is tried again if its chi-square is
+so close to the least; and taken if it is then lower by so much."""
 
 
 class Estimate(NamedTuple):
@@ -382,6 +386,8 @@ def _within(
         first, places = search(problem, start, seed)
         problem.dilution = _dilution(first)
         fits = best_fits(problem, first.free)
+        if fits and (better := _better(fits[0], places)) is not None:
+            fits = best_fits(problem, better)
         if not fits:
             raise InputError(
                 f"no curve with a parameter less than the {len(problem.y)} points could be fitted;"
@@ -398,6 +404,20 @@ def _within(
         problem = problem.holding(**beyond)
         start = {n: v for n, v in zip(first.problem.names, first.free, strict=True)
                  if n in problem.names}  # fmt: skip
+
+
+def _better(best: Fit, places: Sequence[Fit]) -> Array | None:
+    """Where another of the coarse solutions leads lower, with the curve that was chosen."""
+    size = np.sqrt(np.maximum(np.diag(best.covariance), 0))
+    found, least = None, best.cost - NOTABLE
+    for place in places:
+        near = np.abs(place.free - best.free) <= DISTINCT * size
+        if near.all() or place.cost > places[0].cost + CLOSE_SECOND * best.problem.dilution:
+            continue
+        again = solve(best.problem, best.basis, place.free, tolerance=ROUGH)
+        if again is not None and again.cost < least:
+            found, least = again.free, again.cost
+    return found
 
 
 def _dilution(fit: Fit) -> float:

@@ -109,6 +109,11 @@ class Fit:
         return float(residual @ residual)
 
     @property
+    def cost(self) -> float:
+        """What is least: chi-square, and what holds parameters that no point settles."""
+        return float(self.trial.residual @ self.trial.residual)
+
+    @property
     def spent(self) -> float:
         """Free parameters, and coefficients as far as the points settle them."""
         return float(self.free.size + (self.trial.span[: len(self.problem.y)] ** 2).sum())

@@ -49,26 +49,21 @@ follows from its parameters."""
 class Window:
     """A fit of a part of the points.
 
-        Attributes
-        ----------
-        what:
-            The points that it keeps, in words.
-        points, sizes:
-            How many it keeps; its system sizes.
-        values, errors:
-            By parameter.
-        reduced_chi2:
-            Of this fit.
-        shifts:
-            By parameter, the distance to the fit of all points in standard errors of that distance.
-        p_value:
-    <<<<<<< HEAD
-            Of all distances at once if the form holds, or of the amplitude of an added correction if
-            there is none; None where that could not be told.
-    =======
-            Of the rise of chi-square to the parameters of all points, if the form holds; None where it
-            could not be told.
-    >>>>>>> h_chk
+    Attributes
+    ----------
+    what:
+        The points that it keeps, in words.
+    points, sizes:
+        How many it keeps; its system sizes.
+    values, errors:
+        By parameter.
+    reduced_chi2:
+        Of this fit.
+    shifts:
+        By parameter, the distance to the fit of all points in standard errors of that distance.
+    p_value:
+    Of the rise of chi-square to the parameters of all points, if the form holds; of its fall by
+    an added correction, if there is none. None where it could not be told.
     """
 
     what: str

@@ -219,7 +219,7 @@ def _collapse(axes: Axes, found: Collapse, window: tuple[int, int]) -> None:
     axes.set_title(rf"layers {window[0]} to {window[1]}: $\delta$ = {delta.value:.2f}"
                    f"({delta.error:.2f})")  # fmt: skip
     row, side = free_corner(axes, x[y > 0], y[y > 0], (0.3, 0.25))
-    axes.legend(title="layer", loc=f"{row} {side}", alignment="left")
+    axes.legend(**{"title": "layer", "loc": f"{row} {side}", "alignment": "left"})
 
 
 def _legend(axes: Axes, size: tuple[float, float]) -> None:
@@ -231,7 +231,7 @@ def _legend(axes: Axes, size: tuple[float, float]) -> None:
     ]
     points = np.concatenate(ends) if ends else np.empty((0, 2))
     row, side = free_corner(axes, points[:, 0], points[:, 1], size)
-    axes.legend(loc=f"{row} {side}")
+    axes.legend(**{"loc": f"{row} {side}"})
 
 
 def _logs(axes: Axes) -> None:
