@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -148,10 +148,9 @@ def _decays(axes: Axes, found: Sequence[LatticeRun]) -> None:
     few_ticks(axes.xaxis)
     few_ticks(axes.yaxis)
     row, side = free_corner(axes, np.concatenate(x), np.concatenate(y), (0.5, 0.45))
-    axes.legend(
-        title=r"$\sigma_w$", ncols=2, loc=f"{row} {side}", alignment="left", fontsize=7,
-        handlelength=1.2, columnspacing=0.8,
-    )  # fmt: skip
+    place: Any = f"{row} {side}"
+    axes.legend(title=r"$\sigma_w$", ncols=2, loc=place, alignment="left", fontsize=7,
+        handlelength=1.2, columnspacing=0.8)  # fmt: skip
 
 
 def _effective(axes: Axes, found: Sequence[LatticeRun], known: float, text: str) -> None:
@@ -219,7 +218,8 @@ def _collapse(axes: Axes, found: Collapse, window: tuple[int, int]) -> None:
     axes.set_title(rf"layers {window[0]} to {window[1]}: $\delta$ = {delta.value:.2f}"
                    f"({delta.error:.2f})")  # fmt: skip
     row, side = free_corner(axes, x[y > 0], y[y > 0], (0.3, 0.25))
-    axes.legend(**{"title": "layer", "loc": f"{row} {side}", "alignment": "left"})
+    place: Any = f"{row} {side}"
+    axes.legend(title="layer", loc=place, alignment="left")
 
 
 def _legend(axes: Axes, size: tuple[float, float]) -> None:
@@ -231,7 +231,8 @@ def _legend(axes: Axes, size: tuple[float, float]) -> None:
     ]
     points = np.concatenate(ends) if ends else np.empty((0, 2))
     row, side = free_corner(axes, points[:, 0], points[:, 1], size)
-    axes.legend(**{"loc": f"{row} {side}"})
+    place: Any = f"{row} {side}"
+    axes.legend(loc=place)
 
 
 def _logs(axes: Axes) -> None:
