@@ -484,7 +484,7 @@ def best_fits(problem: Problem, start: Array) -> list[Fit]:
                 break
         found += own
     found.sort(key=lambda fit: fit.aic)
-    return [fit for fit in found if fit.aic < found[0].bic + IRRELEVANT]
+    return [fit for fit in found if fit.aic < found[0].aic + IRRELEVANT]
 
 
 def weights(fits: Sequence[Fit]) -> NDArray[np.float64]:
