@@ -29,7 +29,7 @@ bench: $(VENV)/.bench  ## Speed, as ratios within one run; results go to benchma
 	@for script in benchmarks/[!_]*.py; do $(ONE_THREAD) $(BIN)/python $$script || exit 1; done
 
 reproduce: $(VENV)/.core  ## The claims of the papers, recomputed; values and figures go to reproduced/
-	@for paper in dropout gradients limits; do \
+	@for paper in dropout gradients limits absorbing; do \
 		$(ONE_THREAD) $(BIN)/python -m depthscale.papers $$paper --out reproduced/$$paper || exit 1; \
 	done
 

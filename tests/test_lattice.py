@@ -17,6 +17,7 @@ from scipy.stats import ks_2samp
 from depthscale.answers import InputError
 from depthscale.finite.columns import Workspace
 from depthscale.finite.draws import Draws
+from depthscale.finite.lattice import lattice as lattices
 from depthscale.finite.lattice import run as runs
 from depthscale.finite.lattice.grid import Grid
 from depthscale.finite.lattice.lattice import Lattice
@@ -42,6 +43,12 @@ def convolution(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def pearson_gap(u: np.ndarray, v: np.ndarray) -> float:
     return float(1 - np.corrcoef(u.ravel(), v.ravel())[0, 1])
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of 4 realisations, where few are asked for: a block is carried out whole."""
+    monkeypatch.setitem(lattices.MOST, "cpu", 4)
 
 
 # One layer with the same weights -----------------------------------------------------------------
@@ -204,13 +211,14 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_networks_have_the_law_of_explicit_ones(name):
     settings = {"activation": "tanh", "sigma_w": 2.0, "sigma_b": 0.3, "channels": 2, "size": 8}
-    lattice, nets = Lattice(**(settings | CASES[name])), 400
+    lattice, nets = Lattice(**(settings | CASES[name])), 250
     generator = np.random.default_rng(5)
     expected = [explicit_gap(lattice, 4, generator) for _ in range(nets)]
     found = lattice.run(4, nets, seed=7, record=[4]).of("rho")[:, 0]
     assert ks_2samp(found, expected).statistic < 1.95 * np.sqrt(2 / nets)
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_wide_lattices_follow_mean_field_theory():
     """Deviations fall as 1/c: 4000 channels of 4 sites leave 1e-3; what is drawn, 1/sqrt(16000)."""
     layer = MeanField("tanh", 1.5, 0.3)
@@ -226,6 +234,7 @@ def test_wide_lattices_follow_mean_field_theory():
 # Precision ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("sharing", ["shared", "local", 16, 0.5])
 @pytest.mark.parametrize("name", ["tanh", "erf", "relu"])
 def test_rho_is_followed_far_below_the_precision_of_values(name, sharing):
@@ -239,10 +248,12 @@ def test_rho_is_followed_far_below_the_precision_of_values(name, sharing):
     # the second order of the first is as large as its difference, 1e-8 times e^(12/2) at most
     np.testing.assert_allclose(growth[0], growth[1], atol=1e-4)
     np.testing.assert_allclose(growth[1], growth[2], atol=1e-9)
-    single = lattice.run(60, 3, 1e-60, seed=4, record=[0, 1, 9, 30, 60]).of("log_rho")
-    np.testing.assert_allclose(single, found[1], atol=2e-3)
+    # single precision: what 1e-7 of a value grows to in 9 layers, by less than 1.5 each
+    single = lattice.run(9, 3, 1e-60, seed=4, record=[0, 1, 9]).of("log_rho")
+    np.testing.assert_allclose(single, found[1][:, :3], atol=1e-4)
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_single_precision_follows_double():
     for start in ("independent", "site", 1e-3):
         lattice = Lattice("tanh", 1.78, 0.3, size=64)
@@ -254,6 +265,7 @@ def test_single_precision_follows_double():
         np.testing.assert_allclose(*both, atol=2e-4)
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_equal_inputs_stay_equal():
     x = np.random.default_rng(0).normal(size=(3, 16))
     for sharing, drop in (("shared", 0.0), ("local", 0.0), (0.5, 0.3), (4, 0.3)):
@@ -265,6 +277,7 @@ def test_equal_inputs_stay_equal():
         assert not found.survival().any()
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_dropout_keeps_equal_inputs_apart():
     x = np.random.default_rng(0).normal(size=(5, 16))
     found = Lattice("tanh", 1.2, 0.3, size=16, drop=0.1).run(5, 3, (x, x), record=[0, 1, 5])
@@ -303,12 +316,14 @@ def test_observables_are_what_they_say(shape):
             assert found[name][net] == pytest.approx(value, rel=1e-9), name
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_opposite_inputs_have_rho_two():
     x = np.random.default_rng(0).normal(size=(5, 16))
     found = Lattice("tanh", 1.5, 0.0, size=16).run(3, 2, (x, -x), precision="double")
     np.testing.assert_allclose(found.of("rho"), 2.0, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_one_site_spreads_within_its_cone():
     lattice = Lattice("tanh", 2.5, 0.3, size=41, threshold=1e-9)
     found = lattice.run(15, 40, "site", record=range(16), seed=1)
@@ -323,6 +338,7 @@ def test_one_site_spreads_within_its_cone():
     assert np.all(found.active_sites() <= (2 * np.arange(4) + 1) ** 2 + 1e-9)
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_result_tells_means_errors_and_tables():
     found = Lattice("tanh", 1.8, 0.3, size=16).run(8, 10, seed=1, record=[0, 2, 8])
     rho = found.of("rho")
@@ -351,7 +367,7 @@ def test_result_tells_means_errors_and_tables():
 
 
 def test_effective_exponents_of_a_power_law():
-    """Values 3 l^-.4 times a factor of each realisation have no error, and one of each depth has."""
+    """``3 l^-.4`` times a factor of each realisation has no error, times one of each depth has."""
     depths, generator = np.array([0, 1, 2, 4, 8, 16]), np.random.default_rng(0)
     law = 3.0 * np.array([1, *depths[1:]]) ** -0.4
     values = np.zeros((4000, 6, len(NAMES)))
@@ -368,11 +384,11 @@ def test_effective_exponents_of_a_power_law():
 
 def test_lyapunov_exponent_of_a_linear_network_is_exact():
     """One channel, one site: ``ln |d|`` grows by the mean of ln |sigma_w N(0, 1)|, -.635 at 1."""
-    found = Lattice("identity", 1.0, 0.0, 1, 1, 1).run(500, 128, 1e-100, seed=1, record=[0, 500])
+    found = Lattice("identity", 1.0, 0.0, 1, 1, 1).run(200, 128, 1e-100, seed=1, record=[0, 200])
     value, error = found.lyapunov()
     exact = -(np.euler_gamma + np.log(2)) / 2
     assert abs(value - exact) < 4 * error
-    assert error == pytest.approx(np.pi / np.sqrt(8) / np.sqrt(500 * 128), rel=0.25)
+    assert error == pytest.approx(np.pi / np.sqrt(8) / np.sqrt(200 * 128), rel=0.25)
 
 
 # Runs --------------------------------------------------------------------------------------------
@@ -430,6 +446,7 @@ def test_inputs_of_every_realisation_are_its_own():
         lattice.run(1, 24, (first, second))
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_smallest_lattices_run(channels):
     for size, kernel in ((1, 1), (2, 2), (3, 1), ((1, 1), 1), ((2, 3), 2)):

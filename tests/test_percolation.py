@@ -350,6 +350,7 @@ def test_records_are_tables_and_data_sets():
         lambda: decay(directed_percolation(), 10, [0.5]),
         lambda: decay(directed_percolation(), 10, [np.nan]),
         lambda: decay(directed_percolation(), 10, [1], 0),
+        lambda: decay(directed_percolation(), 10, [1], 10**12),
         lambda: decay(directed_percolation(), 10, [1], 64, -1),
         lambda: decay(directed_percolation(), 10, [1], workers=0),
         lambda: decay(directed_percolation(), 10, [1], start="empty"),

@@ -17,6 +17,7 @@ TEXT = (ROOT / "README.md").read_text()
 
 def test_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     torch.manual_seed(0)
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     exec(compile("\n".join(blocks), "README.md", "exec"), {})
@@ -60,6 +61,33 @@ def test_screen_of_a_band_is_what_the_command_prints(capsys):
     assert capsys.readouterr().out == screen.group(2)
 
 
+def test_screens_of_transitions_are_what_the_commands_print(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    section = TEXT.split("## Transitions, and exponents to trust")[1].split("\n## ")[0]
+    blocks = re.findall(r"```\n(\$ .*?)```", section, re.DOTALL)
+    screens = [s for block in blocks for s in re.split(r"^\$ depthscale ", block, flags=re.M) if s]
+    assert len(screens) == 3
+    for screen in screens:
+        command, shown = screen.split("\n", 1)
+        main(shlex.split(command))
+        printed = capsys.readouterr().out
+        for part in re.split(r"^\.\.\.\n", shown, flags=re.M):
+            assert part.strip("\n") in printed
+
+
+def test_numbers_of_transitions():
+    tanh = ds.absorbing_transition("tanh", sigma_b=0.3)
+    stated = re.search(r"tanh.boundary\(64\), tanh.mu  # ([\d.]+), ([\d.]+), ([\d.]+):", TEXT)
+    values = (f"{tanh.sigma_w:.4f}", f"{tanh.boundary(64):.4f}", f"{tanh.mu:.3f}")
+    assert stated.groups() == values
+    small, large = tanh.scaling_in_size([0.5, 2.0])
+    assert f"scaling_in_size([0.5, 2.0])  # {small:.2f}, {large:.3f}:" in TEXT
+    response = ds.field_response(tanh.layer).response_exponent("mean")
+    assert f'response_exponent("mean")  # {response:.3f}:' in TEXT
+    low, high = ds.plan_depth("digits", "tanh", depth=60).sigma_b_window
+    assert f"sigma_b_window  # {low:.3g} to {high:.3g}:" in TEXT
+
+
 def test_numbers_of_real_width():
     slope = ds.shape("relu", depth=100, target=0.9).slope
     assert f"A leaky ReLU of slope {slope:.5f} brings" in TEXT
@@ -76,6 +104,7 @@ def test_numbers_of_real_width():
         ("dropout", "claims of the paper"),
         ("gradients", "claims on gradients"),
         ("limits", "claims on limits"),
+        ("absorbing", "claims on transitions"),
     ],
 )
 def test_verdicts_are_those_that_were_reproduced(paper, stated):
@@ -133,14 +162,18 @@ def test_speeds_of_the_limits_are_those_that_were_measured():
     assert f"take {low:.0f} to {high:.0f} times less" in text
 
 
-NAMES = "theory|critical|phase|universality|law|simulate|limit|band|shape|schedule"
+NAMES = (
+    "theory|critical|phase|universality|law|simulate|limit|band|shape|schedule|plan|collapse|"
+    "identify|lattice"
+)
 COMMANDS = rf"\| `depthscale ((?:{NAMES}) [^`]*)` \|"
 
 
 # Those of a reader's own model.py are run in tests of their commands.
 @pytest.mark.parametrize("command", [c for c in re.findall(COMMANDS, TEXT) if ".py" not in c])
-def test_commands_of_the_table_run(command, capsys):
-    assert main([*command.split(), "--json"]) == 0
+def test_commands_of_the_table_run(command, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main([*shlex.split(command), "--json"]) == 0
     assert capsys.readouterr().out.startswith("{")
 
 

@@ -216,22 +216,22 @@ def test_a_drift_is_seen_that_chi2_does_not_see():
     y = TRUTH * (1 + 0.15 / X)
     error = 0.015 * TRUTH
     blind, seen = 0, 0
-    for seed in range(24):
+    for seed in range(16):
         noisy = y + error * np.random.default_rng(seed).standard_normal(15)
-        law = power_law(X, noisy, error=error)
+        law = power_law(X, noisy, error=error, cuts=4)
         blind += float(law.p_value) > 0.01
         seen += float(law.drift_p) < 0.01 and float(law.p_value) > 0.01
-    assert blind > 6
-    assert seen > 3
+    assert blind > 4
+    assert seen > 2
 
 
 def test_a_clean_window_is_rarely_warned_of():
-    """The drift's level of .01 over 50 seeds: more than 4 have probability 1.5e-4."""
+    """The drift's level of .01 over 30 seeds: more than 3 have probability 2e-4."""
     warned = 0
-    for seed in range(50):
+    for seed in range(30):
         y = TRUTH * (1 + 0.01 * np.random.default_rng(seed).standard_normal(15))
         warned += float(power_law(X, y, error=0.01 * TRUTH, cuts=4).drift_p) < 0.01
-    assert warned <= 4
+    assert warned <= 3
 
 
 def test_corrections_are_asked_for_and_refused():
@@ -411,6 +411,9 @@ BAD = [
     ({"x": X, "y": TRUTH, "error": ERROR, "covariance": np.eye(15)}, "error and covariance"),
     ({"x": X, "y": TRUTH, "error": 0 * ERROR}, "above 0"),
     ({"x": X, "y": TRUTH, "error": -ERROR}, "above 0"),
+    ({"x": X, "y": 1e-200 * TRUTH, "error": ERROR}, "other units"),
+    ({"x": X, "realisations": 1e200 * np.random.default_rng(0).random((9, 15))}, "other units"),
+    ({"x": X, "y": TRUTH, "covariance": 1e250 * np.eye(15)}, "other units"),
     ({"x": X, "y": TRUTH, "error": ERROR[:3]}, "3 errors"),
     ({"x": X, "y": TRUTH * np.nan, "error": ERROR}, "not finite"),
     ({"x": -X, "y": TRUTH, "error": ERROR}, "above 0"),

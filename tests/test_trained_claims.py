@@ -194,7 +194,7 @@ def test_retrain_takes_a_folder_and_the_paper(tmp_path, capsys):
 
 def test_quick_is_refused_where_no_networks_are_drawn(tmp_path, capsys):
     assert papers.main(["dropout", "--quick", "--out", str(tmp_path / "new")]) == 2
-    assert "--quick is for the papers gradients and limits" in capsys.readouterr().err
+    assert "--quick is for the papers whose networks are random" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 

@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from depthscale.finite.diffusion.solve import limit_law
     from depthscale.finite.diffusion.unshaped import Unshaped
     from depthscale.finite.ensemble import Ensemble, Pair
+    from depthscale.finite.lattice.lattice import Lattice
+    from depthscale.finite.lattice.result import LatticeRun
+    from depthscale.finite.lyapunov import lyapunov_exponent, measured_boundary
     from depthscale.finite.pairs import PairEnsemble, sample_pairs
     from depthscale.finite.sampled import Sampled
     from depthscale.practice.audit import Audit, NotTrainable, audit
+    from depthscale.practice.depth_plan import DepthPlan
     from depthscale.practice.dropping.advise import ModelSchedule
     from depthscale.practice.dropping.apply import AppliedSchedule, apply_schedule
     from depthscale.practice.dropping.callbacks import lightning_callback, trainer_callback
@@ -30,11 +34,17 @@ if TYPE_CHECKING:
     from depthscale.practice.dropping.sites import DropoutSite, dropout_sites
     from depthscale.practice.initialisation import InitReport, critical_init_
     from depthscale.practice.optimise import optimise_schedule
+    from depthscale.practice.plan_depth import plan_depth
     from depthscale.practice.schedule import Budget, Schedule
     from depthscale.practice.schedules.optimise import Evaluation, Optimum, evaluate_schedule
     from depthscale.practice.shaping.apply import AppliedShape, apply_shape
     from depthscale.practice.shaping.record import Shaped
     from depthscale.practice.shaping.shape import shape
+    from depthscale.scaling.classes import UNIVERSALITY, exponent_class
+    from depthscale.scaling.collapse import Collapse, collapse
+    from depthscale.scaling.exponents import effective_exponent, extrapolate, power_law
+    from depthscale.scaling.identify import identify
+    from depthscale.scaling.tables import read_table
     from depthscale.theory.activation import Activation, Kink, activation
     from depthscale.theory.criticality import (
         CriticalPoint,
@@ -48,14 +58,18 @@ if TYPE_CHECKING:
         plateau_variance,
         stochastic_limit,
     )
+    from depthscale.theory.field_response import FieldResponse, field_response
     from depthscale.theory.finite_width import FiniteWidth, finite_width
     from depthscale.theory.gradient_laws import log_normal_rate, noise_floor
     from depthscale.theory.gradients import GradientTheory, predict_gradients
+    from depthscale.theory.kernel_window import window_ratio
     from depthscale.theory.laws import Law
     from depthscale.theory.linear import LinearMoments, linear_moments
     from depthscale.theory.meanfield import MeanField, Trajectory, propagate
     from depthscale.theory.noise import Noise
     from depthscale.theory.phase import phase_diagram
+    from depthscale.theory.tangent_kernel import KernelTable, TangentKernel, tangent_kernel
+    from depthscale.theory.transition import AbsorbingTransition, absorbing_transition
     from depthscale.theory.universal.alignment import Alignment
     from depthscale.theory.universal.collapse import collapse_theory
     from depthscale.theory.universal.record import Universality, universality
@@ -65,6 +79,8 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "UNIVERSALITY",
+    "AbsorbingTransition",
     "Activation",
     "Alignment",
     "AlignmentEquation",
@@ -72,19 +88,25 @@ __all__ = [
     "AppliedShape",
     "Audit",
     "Budget",
+    "Collapse",
     "CorrelationBand",
     "CovarianceLaw",
     "CriticalPoint",
+    "DepthPlan",
     "DropoutScheduler",
     "DropoutSite",
     "Ensemble",
     "Evaluation",
+    "FieldResponse",
     "FiniteWidth",
     "GradientTheory",
     "InitReport",
     "InputError",
     "InsertedSites",
+    "KernelTable",
     "Kink",
+    "Lattice",
+    "LatticeRun",
     "Law",
     "LinearMoments",
     "MeanField",
@@ -102,48 +124,100 @@ __all__ = [
     "ShapedReLU",
     "ShapedSmooth",
     "StochasticLimit",
+    "TangentKernel",
     "Trajectory",
     "Transient",
     "Undefined",
     "Universality",
     "Unshaped",
     "__version__",
+    "absorbing_transition",
     "activation",
     "apply_schedule",
     "apply_shape",
     "audit",
+    "collapse",
     "collapse_theory",
     "correlation_band",
     "critical_init_",
     "critical_line",
     "critical_point",
     "dropout_sites",
+    "effective_exponent",
     "evaluate_schedule",
+    "exponent_class",
+    "extrapolate",
+    "field_response",
     "finite_width",
     "hermite_tail",
+    "identify",
     "insert_sites",
     "lightning_callback",
     "limit_law",
     "linear_moments",
     "log_normal_rate",
+    "lyapunov_exponent",
     "max_drop",
+    "measured_boundary",
     "noise_floor",
     "optimise_schedule",
     "phase_diagram",
+    "plan_depth",
     "plateau_variance",
+    "power_law",
     "predict_gradients",
     "propagate",
+    "read_table",
     "sample_covariance",
     "sample_pairs",
     "shape",
     "stochastic_limit",
+    "tangent_kernel",
     "time_profile",
     "trainer_callback",
     "transient",
     "universality",
+    "window_ratio",
 ]
 
 _ROOMS = {
+    "finite.lattice.lattice": ("Lattice",),
+    "finite.lattice.result": ("LatticeRun",),
+    "finite.lyapunov": (
+        "lyapunov_exponent",
+        "measured_boundary",
+    ),
+    "practice.depth_plan": ("DepthPlan",),
+    "practice.plan_depth": ("plan_depth",),
+    "scaling.classes": (
+        "UNIVERSALITY",
+        "exponent_class",
+    ),
+    "scaling.collapse": (
+        "Collapse",
+        "collapse",
+    ),
+    "scaling.exponents": (
+        "effective_exponent",
+        "extrapolate",
+        "power_law",
+    ),
+    "scaling.identify": ("identify",),
+    "scaling.tables": ("read_table",),
+    "theory.field_response": (
+        "FieldResponse",
+        "field_response",
+    ),
+    "theory.kernel_window": ("window_ratio",),
+    "theory.tangent_kernel": (
+        "KernelTable",
+        "TangentKernel",
+        "tangent_kernel",
+    ),
+    "theory.transition": (
+        "AbsorbingTransition",
+        "absorbing_transition",
+    ),
     "answers": ("InputError", "Quantity", "Undefined"),
     "finite.band": ("CorrelationBand",),
     "finite.bands": ("correlation_band",),

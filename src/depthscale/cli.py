@@ -34,6 +34,9 @@ examples:
   depthscale band --activation relu --width 256 --depth 50 --plot band.svg
   depthscale shape --depth 100 --width 256 --target .9
   depthscale limit shaped-relu --c-plus 0 --c-minus -1 --rho0 .3 --time .5
+  depthscale plan --activation tanh --data digits --depth 60
+  depthscale lattice --activation tanh --sigma-w 1.65:1.95:7 --sigma-b .3 --save runs.csv
+  depthscale identify --exponent delta=.16+-.01 --exponent z=1.58+-.02
   depthscale collapse data.csv --x T --y m --size L --error e --form "L^-b * F((T - Tc) * L^a)"
   depthscale schedule --activation relu --depth 6 --mean 0.1 --cap 0.2 --objective reach
   depthscale trial --network mlp --data fashion-mnist --seeds 5 --workers 2 --out trial.jsonl

@@ -23,6 +23,8 @@ ROOMS = {
     "limit": ("limits", "the law of two signals where depth is a part of width"),
     "band": ("bands", "the spread of a correlation over networks of a width, by layer"),
     "shape": ("bands", "the slope or transform that keeps two inputs apart at a depth"),
+    "lattice": ("lattice", "random convolutional networks as spatial systems"),
+    "plan": ("plan", "the depth, bias and width that a data set allows"),
     "collapse": ("collapses", "scaling parameters of data that fall onto one curve"),
     "schedule": ("schedules", "dropout rates over depth: the best for a purpose"),
     "identify": ("identify", "universality classes that measured exponents leave"),

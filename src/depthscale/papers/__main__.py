@@ -35,14 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "paper",
         choices=STUDIES,
-        help="dropout is 2605.21648 (30 s), gradients is 1912.09132 and limits is 2310.12079 (6 to"
-        " 8 min each on two processors)",
+        help="dropout is 2605.21648 (30 s), gradients is 1912.09132, limits is 2310.12079 (6 to 8"
+        " min each on two processors) and absorbing is 2307.02284 (20 min)",
     )
     parser.add_argument("--out", type=Path, help="folder for claims and figures; default: none")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="few random networks for gradients or limits; such verdicts are not to be quoted",
+        help="few random networks for all but dropout; such verdicts are not to be quoted",
     )
     parser.add_argument(
         "--retrain",
@@ -78,13 +78,13 @@ def reproduce(
     """
     if quick and paper == "dropout":
         raise InputError(
-            "--quick is for the papers gradients and limits, whose networks are random; those of"
-            " dropout come trained with the package: leave it out (30 s without it)"
+            "--quick is for the papers whose networks are random; those of dropout come trained"
+            " with the package: leave it out (30 s without it)"
         )
     if retrain and (out is None or paper != "dropout"):
         raise InputError(
-            "--retrain takes --out, where the runs go, and the paper dropout; gradients trains its"
-            " networks every time, limits trains none"
+            "--retrain takes --out, where the runs go, and the paper dropout; the others train"
+            " their networks every time, or none"
         )
     if out is not None:
         _make(out)
@@ -147,10 +147,21 @@ def _limits(quick: bool = False) -> Study:
     return Study(limits.TITLE, groups, partial(limits.figures, runs), {"runs": runs.provenance()})
 
 
+def _absorbing(quick: bool = False) -> Study:
+    from depthscale.papers import absorbing
+
+    runs = absorbing.Runs(quick)
+    groups = [(name, partial(group, runs)) for name, group in absorbing.GROUPS]
+    return Study(
+        absorbing.TITLE, groups, partial(absorbing.figures, runs), {"runs": runs.provenance()}
+    )
+
+
 STUDIES: dict[str, Callable[..., Study]] = {
     "dropout": _dropout,
     "gradients": _gradients,
     "limits": _limits,
+    "absorbing": _absorbing,
 }
 """Every paper by its name; dropout may have a folder of runs, the others be quick."""
 

@@ -19,7 +19,14 @@ def render_lattices(payload: Mapping[str, Any]) -> str:
     runs = payload["runs"]
     if len(runs) == 1:
         return render_lattice(runs[0], payload["headline"])
-    lines = [*_head(runs[0]), "", *_several(runs), "", *wrap("", payload["headline"])]
+    q0 = {run["settings"]["q0"] for run in runs}
+    lines = [
+        *_head(runs[0], one=len(q0) == 1),
+        "",
+        *_several(runs),
+        "",
+        *wrap("", payload["headline"]),
+    ]
     return "\n".join(lines)
 
 
@@ -95,7 +102,7 @@ def _over_weights(runs: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _head(record: Mapping[str, Any]) -> list[str]:
+def _head(record: Mapping[str, Any], one: bool = True) -> list[str]:
     about = record["settings"]
     size = " x ".join(map(str, about["size"]))
     parts = [
@@ -104,26 +111,27 @@ def _head(record: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
     if about["drop"]:
         parts.append(f"drop = {about['drop']:g}, {about['masks']} masks")
-    sharing = about["sharing"]
-    weights = f"weights {sharing}"
-    if sharing == "local":
-        weights = "weights of its own at every site"
-    elif sharing == "shared":
-        weights = "weights shared by all sites"
-    elif isinstance(sharing, int):
-        weights = f"weights shared by groups of {sharing} sites an axis"
-    else:
-        weights = f"weights that share {1 - sharing:g} of their variance"
     start = about["start"]
     begun = START.get(start, f"misalignment {start}" if is_number(start) else "given inputs")
-    networks = plural(record["realisations"], "network")
+    if one:
+        begun += f", mean square {about['q0']:.4g}"
+    networks = plural(record["realisations"], "network") + ("" if one else " of each sigma_w")
     return [
         f"{clean(about['activation'])} lattice: {', '.join(parts)}",
         "─" * WIDTH,
-        *wrap(f"{'weights':<{NAME}}", weights.removeprefix("weights ")),
-        *wrap(f"{'start':<{NAME}}", f"{begun}, mean square {about['q0']:.4g}"),
+        *wrap(f"{'weights':<{NAME}}", _sharing(about["sharing"])),
+        *wrap(f"{'start':<{NAME}}", begun),
         *wrap(f"{'sample':<{NAME}}", f"{networks}, seed {about['seed']}"),
     ]
+
+
+def _sharing(sharing: Any) -> str:
+    known = {"local": "of its own at every site", "shared": "shared by all sites"}
+    if isinstance(sharing, str):
+        return known[sharing]
+    if isinstance(sharing, int):
+        return f"shared by groups of {sharing} sites along every axis"
+    return f"shared by all sites but for {sharing:g} of their variance, each site's own"
 
 
 def _rows(depths: Sequence[int]) -> list[int]:

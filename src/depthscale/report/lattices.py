@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depthscale.report.canvas import GUIDE, finish, page, sequence, style
+from depthscale.report.canvas import GUIDE, few_ticks, finish, page, sequence, style
 from depthscale.report.words import clean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DIRECTED_PERCOLATION = 0.159464  # delta in 1+1 dimensions, Jensen 1999
+DIRECTED_PERCOLATION = {1: 0.159464, 2: 0.4505}
+"""Its decay exponent delta in 1+1 dimensions (Jensen 1999) and in 2+1 (Voigt and Ziff 1997)."""
 MOST_NAMED = 8
 
 
@@ -43,15 +44,18 @@ def _decay(panels: Sequence[Axes], runs: Sequence[Mapping[str, Any]]) -> None:
         x, y, error = (_floats(found[name]) for name in ("depth", "value", "error"))
         right.plot(x, y, color=colour)
         right.fill_between(x, y - error, y + error, color=colour, alpha=0.2, linewidth=0)
-    left.set(xscale="log", yscale="log", xlabel="layer $l$", ylabel=r"order parameter $\rho$")
+    left.set(xlabel="layer $l$", ylabel=r"order parameter $\rho$")
+    _logarithmic(left)
     left.legend(title=r"$\sigma_w$", loc="best", **_entries(left))
-    right.axhline(DIRECTED_PERCOLATION, color=GUIDE, linewidth=0.8, linestyle="--")
-    right.annotate(
-        "directed percolation", (1, DIRECTED_PERCOLATION), xytext=(-2, 3), color=GUIDE, ha="right",
-        xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=7,
+    axes = len(runs[0]["settings"]["size"])
+    right.axhline(
+        DIRECTED_PERCOLATION[axes], color=GUIDE, linewidth=0.8, linestyle="--",
+        label=f"directed percolation in {axes}+1",
     )  # fmt: skip
-    right.set(xscale="log", xlabel="layer $l$",
-              ylabel=r"$-\mathrm{d}\,\ln\rho\,/\,\mathrm{d}\,\ln l$")  # fmt: skip
+    right.legend(loc="best")
+    if any(run["effective_exponent"]["depth"] for run in runs):
+        right.set_xscale("log")
+    right.set(xlabel="layer $l$", ylabel=r"$-\mathrm{d}\,\ln\rho\,/\,\mathrm{d}\,\ln l$")
 
 
 def _spreading(panels: Sequence[Axes], runs: Sequence[Mapping[str, Any]]) -> None:
@@ -61,7 +65,8 @@ def _spreading(panels: Sequence[Axes], runs: Sequence[Mapping[str, Any]]) -> Non
             _curve(axes, run, name, colour, label)
     labels = ("surviving share $P$", "active sites $N$", "mean square distance $R^2$")
     for axes, label in zip(panels, labels, strict=True):
-        axes.set(xscale="log", yscale="log", xlabel="layer $l$", ylabel=label)
+        axes.set(xlabel="layer $l$", ylabel=label)
+        _logarithmic(axes)
     panels[0].legend(title=r"$\sigma_w$", loc="best", **_entries(panels[0]))
 
 
@@ -69,13 +74,21 @@ def _curve(axes: Axes, run: Mapping[str, Any], name: str, colour: Any, label: st
     """A mean by depth behind the start, with a band of one standard error where there is one."""
     x, y = _floats(run["depth"]), _floats(run[name])
     shown = (x > 0) & (y > 0)
-    axes.plot(x[shown], y[shown], color=colour, label=label)
+    marker = "o" if np.count_nonzero(shown) == 1 else ""
+    axes.plot(x[shown], y[shown], color=colour, label=label, marker=marker)
     if f"{name}_error" in run:
         error = _floats(run[f"{name}_error"])
         low = np.maximum(y - error, y / 10)
         axes.fill_between(
             x[shown], low[shown], (y + error)[shown], color=colour, alpha=0.2, linewidth=0
         )
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Logarithmic axes, where there is anything to show on them."""
+    if any(np.size(line.get_xdata()) for line in axes.lines):
+        axes.set(xscale="log", yscale="log")
+        few_ticks(axes.yaxis)
 
 
 def _entries(axes: Axes) -> dict[str, Any]:

@@ -127,6 +127,7 @@ class ExponentClass:
 
         Examples
         --------
+        >>> from depthscale.scaling.classes import exponent_class
         >>> exponent_class("directed percolation", 1).predict("1/nu_par").values.round(6).tolist()
         [0.576752]
         """

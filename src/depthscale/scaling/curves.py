@@ -23,6 +23,9 @@ STARTS = (0.3, 1.0, 2.5)
 STEEPEST = 60.0
 """``|exponent|`` that is looked for."""
 
+_FAR = 30.0
+"""``|log|`` of the odds of a parameter between its bounds, where it is at one of them."""
+
 EDGE = 1e-3
 """Share of its range within which a parameter counts as stuck at the end."""
 
@@ -98,7 +101,17 @@ def fit_curve(points: Series, curve: Curve, start: Array | None = None) -> Fitte
     whitener = points.whitener(curve.parameters)
     goal = whitener @ points.y
 
+    last: dict[bytes, tuple[Array, Array, Array]] = {}
+
     def solved(theta: Array) -> tuple[Array, Array, Array]:
+        """``solve``, which value and slope ask for at the same place."""
+        key = theta.tobytes()
+        if key not in last:
+            last.clear()
+            last[key] = solve(theta)
+        return last[key]
+
+    def solve(theta: Array) -> tuple[Array, Array, Array]:
         """Amplitudes, whitened residual, orthonormal basis of the whitened design."""
         matrix = whitener @ curve.design(u, theta)
         size = np.sqrt((matrix**2).sum(axis=0))
@@ -134,24 +147,31 @@ def _search(
     from scipy.optimize import least_squares
 
     low, high = np.array(curve.low), np.array(curve.high)
-    bounded = "omega" in curve.nonlinear  # the others stay inside by themselves, and are faster
+
+    def inside(free: Array) -> Array:
+        """Theta between its bounds, so that the search needs none and is fast."""
+        return np.asarray(low + (high - low) / (1 + np.exp(-np.clip(free, -_FAR, _FAR))))
+
+    def turned(free: Array) -> Array:
+        theta = inside(free)
+        return np.asarray(slope(theta) * ((theta - low) * (high - theta) / (high - low)))
+
     best = None
     for first in starts:
-        inside = np.clip(first, low + 1e-6 * (high - low), high - 1e-6 * (high - low))
+        share = np.clip((np.array(first) - low) / (high - low), 1e-6, 1 - 1e-6)
         found = least_squares(
-            rest,
-            inside,
-            slope,
-            (low, high) if bounded else (-np.inf, np.inf),
-            method="trf" if bounded else "lm",
-            xtol=1e-11,
+            lambda free: rest(inside(free)),
+            np.log(share / (1 - share)),
+            turned,
+            method="lm",
+            xtol=1e-12,
             ftol=1e-12,
-            gtol=1e-12,
+            gtol=1e-14,
         )
         if best is None or found.cost < best.cost:
             best = found
     assert best is not None
-    return np.asarray(best.x)
+    return inside(best.x)
 
 
 def _stuck(curve: Curve, theta: Array) -> tuple[str, ...]:

@@ -48,6 +48,9 @@ FAR = {"exponent": 20.0, "amplitude": 1e3, "shift": math.inf}
 """Sizes at which a parameter that no point settles is held, by a square in the cost that does not
 count in chi-square or in errors: exponents are numbers of order one, amplitudes of their unit."""
 
+FINE, ROUGH = 1e-9, 1e-5
+"""Relative tolerance of a fit, and of those that only choose the family of curves."""
+
 WIDE = 100.0
 """Ranges of a variable that no shift is known to be within, if its error is as large."""
 
@@ -377,8 +380,13 @@ class Problem:
         )
 
 
-def solve(problem: Problem, basis: Basis, start: Array, steps: int = STEPS) -> Fit | None:
-    """The best parameters next to a start; None where the form has no value at the start."""
+def solve(
+    problem: Problem, basis: Basis, start: Array, steps: int = STEPS, tolerance: float = FINE
+) -> Fit | None:
+    """The best parameters next to a start; None where the form has no value at the start.
+
+    It comes to rest where a step changes chi-square or the parameters by less than ``tolerance``.
+    """
     from scipy.optimize import leastsq
 
     first = problem.at(start, basis)
@@ -409,8 +417,8 @@ def solve(problem: Problem, basis: Basis, start: Array, steps: int = STEPS) -> F
         Dfun=jacobian,
         full_output=True,
         maxfev=steps,
-        ftol=1e-9,
-        xtol=1e-9,
+        ftol=tolerance,
+        xtol=tolerance,
         factor=10.0,
     )
     there = trial(np.asarray(end, dtype=float))
@@ -472,7 +480,7 @@ def best_fits(problem: Problem, start: Array) -> list[Fit]:
         own: list[Fit] = []
         worse = 0
         for basis in bases:
-            fit = solve(problem, basis, place)
+            fit = solve(problem, basis, place, tolerance=ROUGH)
             if fit is None or fit.dof <= 0:
                 continue
             if own and fit.aic > min(f.aic for f in own):
@@ -483,8 +491,10 @@ def best_fits(problem: Problem, start: Array) -> list[Fit]:
             if worse == 2:
                 break
         found += own
-    found.sort(key=lambda fit: fit.aic)
-    return [fit for fit in found if fit.aic < found[0].aic + IRRELEVANT]
+    least = min((fit.aic for fit in found), default=math.inf)
+    kept = [fit for fit in found if fit.aic < least + IRRELEVANT]
+    fine = [solve(problem, fit.basis, fit.free) or fit for fit in kept]
+    return sorted(fine, key=lambda fit: fit.aic)
 
 
 def weights(fits: Sequence[Fit]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ UNLIKELY = 0.01
 FEW = 30
 """Realisations below which an error from them is rough."""
 
-LOOSE = 5.0
+LOOSE = 3.0
 """Growth of an error under a correction to scaling from which on it is told."""
 
 TIED = 0.98
@@ -116,15 +116,20 @@ def _corrections(found: Evidence) -> Iterator[str]:
         )
         return
     own = dict(zip(names, np.sqrt(np.diag(found.covariance)).tolist(), strict=True))
-    worst = {n: max(w.errors[n] for w in told) / own[n] for n in names if 0 < own[n] < np.inf}
+    roles = found.fit.problem.form.roles
+    worst = {
+        n: max(w.errors[n] for w in told) / own[n]
+        for n in names
+        if 0 < own[n] < np.inf and roles[n].kind != "amplitude"
+    }
     if not worst or max(worst.values()) < LOOSE:
         return
     name = max(worst, key=lambda n: worst[n])
     growth = f"up to {worst[name]:.0f}-fold" if np.isfinite(worst[name]) else "beyond all bounds"
     yield (
-        "the errors hold for this form without corrections to scaling, which the points can hardly"
-        f" exclude: with one that falls like a power of size from 1/2 to 2, the error of {name}"
-        f" grows {growth}"
+        "the errors hold for this form without further corrections to scaling, which the points can"
+        " hardly exclude: with one that falls like a power of size from 1/2 to 2, the error of"
+        f" {name} grows {growth}"
     )
 
 

@@ -16,6 +16,9 @@ from depthscale.theory.records import as_number
 
 _RELATIONS = (("delta", "beta", "nu_par"), ("z", "nu_par", "nu_perp"))
 _GREATEST = 1e6
+_LEAST = 1e-12
+_SIGMAS = 3.0
+"""Errors that a divisor has to be away from 0."""
 
 
 class Measurement(NamedTuple):
@@ -97,56 +100,57 @@ def _pair(name: str, given: Any) -> tuple[float, float | None]:
         return numbers[0], None
     if not 0 < numbers[1] < _GREATEST:
         raise InputError(f"{name} has the error {numbers[1]:g}; expected a number above 0")
+    if numbers[1] < _LEAST:
+        raise InputError(f"{name} has the error {numbers[1]:g}; expected at least {_LEAST:g}")
     return numbers[0], numbers[1]
 
 
 def derived(measured: Measurement) -> dict[str, Derived]:
-    """Exponents that follow from two measured ones, with the covariance of these."""
-    place = {name: k for k, name in enumerate(measured.names)}
-    expressed = {
-        name: (float(measured.values[k]), _unit(k, len(place))) for name, k in place.items()
+    """Exponents that follow from two measured ones, with the covariance of these.
+
+    None is divided by an exponent that is less than 3 of its errors away from 0.
+    """
+    count = len(measured.names)
+    known = {
+        name: (float(value), np.eye(count)[k])
+        for k, (name, value) in enumerate(zip(measured.names, measured.values, strict=True))
     }
-    for name, k in place.items():
-        one, two = split_quantity(name)
-        if one == "1" and two not in expressed and measured.values[k] != 0:
-            value = 1 / float(measured.values[k])
-            expressed[two] = (value, -(value**2) * _unit(k, len(place)))
     found: dict[str, Derived] = {}
-    for name, (value, slope) in expressed.items():
-        if name not in place:
-            found[name] = _with_error(value, slope, measured, f"1/(1/{name})")
+
+    def add(name: str, new: tuple[float, Array], relation: str) -> None:
+        known[name] = new
+        found[name] = Derived(new[0], _error(new[1], measured), relation)
+
+    for name in measured.names:
+        one, two = split_quantity(name)
+        if one == "1" and _divides(known[name], measured):
+            add(two, _quotient((1.0, np.zeros(count)), known[name]), f"1/(1/{two})")
     for _ in _RELATIONS:
         for top, one, two in _RELATIONS:
-            missing = [name for name in (top, one, two) if name not in expressed]
-            if len(missing) != 1:
-                continue
-            new = _third(missing[0], (top, one, two), expressed)
-            if new is not None:
-                expressed[missing[0]] = new[0]
-                found[missing[0]] = _with_error(*new[0], measured, new[1])
+            missing = [name for name in (top, one, two) if name not in known]
+            if missing == [one]:
+                add(one, _product(known[top], known[two]), f"{top} {two}")
+            elif len(missing) == 1:
+                divisor = two if missing == [top] else top
+                if _divides(known[divisor], measured):
+                    quotient = _quotient(known[one], known[divisor])
+                    add(missing[0], quotient, f"{one}/{divisor}")
     return found
 
 
-def _third(
-    missing: str, names: tuple[str, str, str], known: Mapping[str, tuple[float, Array]]
-) -> tuple[tuple[float, Array], str] | None:
-    """The third of ``top = one/two``, its derivative, and the relation in words."""
-    top, one, two = names
-    if missing == one:
-        (a, da), (b, db) = known[top], known[two]
-        return (a * b, a * db + b * da), f"{top} {two}"
-    divisor = two if missing == top else top
-    (a, da), (b, db) = known[one], known[divisor]
-    if b == 0:
-        return None
-    return (a / b, da / b - a / b**2 * db), f"{one}/{divisor}"
+def _divides(known: tuple[float, Array], measured: Measurement) -> bool:
+    """Whether it is so far from 0 that a quotient by it has an error to first order."""
+    return abs(known[0]) > _SIGMAS * _error(known[1], measured)
 
 
-def _unit(k: int, count: int) -> Array:
-    unit = np.zeros(count)
-    unit[k] = 1.0
-    return unit
+def _product(one: tuple[float, Array], two: tuple[float, Array]) -> tuple[float, Array]:
+    return one[0] * two[0], one[0] * two[1] + two[0] * one[1]
 
 
-def _with_error(value: float, slope: Array, measured: Measurement, relation: str) -> Derived:
-    return Derived(value, math.sqrt(float(slope @ measured.covariance @ slope)), relation)
+def _quotient(one: tuple[float, Array], two: tuple[float, Array]) -> tuple[float, Array]:
+    value = one[0] / two[0]
+    return value, (one[1] - value * two[1]) / two[0]
+
+
+def _error(slope: Array, measured: Measurement) -> float:
+    return math.sqrt(max(float(slope @ measured.covariance @ slope), 0.0))

@@ -32,6 +32,9 @@ ONE_SIGMA = math.erf(math.sqrt(0.5))
 _SINGULAR = 1e-13
 """Smallest eigenvalue of a correlation matrix, over the largest, that rounding leaves meaning."""
 
+_SMALLEST = 1e-100
+"""Size of numbers, and the inverse of the largest, that are squared without loss."""
+
 _SPARE = 5
 """Degrees of freedom that the full covariance must leave for the errors of a fit."""
 
@@ -261,6 +264,16 @@ def series(
     return whole_curve.part(order)
 
 
+def _check_units(name: str, values: Array) -> None:
+    """Refuse numbers whose squares leave float64; zeros are let through."""
+    size = np.abs(values[values != 0])
+    if size.size and not (size.min() >= _SMALLEST and size.max() <= 1 / _SMALLEST):
+        raise InputError(
+            f"{name} goes from {size.min():.3g} to {size.max():.3g} in size; expected numbers"
+            f" between {_SMALLEST:g} and {1 / _SMALLEST:g}; take other units, or fewer points"
+        )
+
+
 def _kind(name: str) -> str:
     return "errors" if name == "error" else name
 
@@ -275,6 +288,8 @@ def _finite(name: str, values: ArrayLike, dimensions: int) -> Array:
         raise InputError(
             f"{name} holds {array.ravel()[bad]} at place {bad}; leave out what is not finite"
         )
+    if name not in ("covariance", "realisations"):  # in which small numbers are no harm
+        _check_units(name, array)
     return array
 
 
@@ -295,6 +310,7 @@ def _from_realisations(raw: Array, count: int, y: ArrayLike | None) -> tuple[Arr
         raise InputError(f"realisations have {raw.shape[1]} points and x has {count}")
     if len(raw) < 3:
         raise InputError(f"{len(raw)} realisations tell no errors; expected at least 3")
+    _check_units("the largest of the realisations", np.abs(raw).max(axis=0))
     values = raw.mean(axis=0)
     if y is not None:
         given = _finite("y", y, 1)
@@ -314,6 +330,7 @@ def checked_covariance(covariance: ArrayLike, count: int, *, definite: bool = Tr
     ``definite=False`` lets singular ones pass. ``InputError`` for anything else.
     """
     matrix = _finite("covariance", covariance, 2)
+    _check_units("the root of the variances", np.sqrt(np.abs(np.diag(matrix))))
     if matrix.shape != (count, count):
         raise InputError(f"covariance has shape {matrix.shape}; expected ({count}, {count})")
     scale = np.sqrt(np.abs(np.diag(matrix)))

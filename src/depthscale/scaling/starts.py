@@ -12,12 +12,13 @@ import numpy as np
 
 from depthscale.answers import InputError
 from depthscale.scaling.bases import Array, Basis, Warp
-from depthscale.scaling.fit import DECADES, Fit, Problem, coarse, overlap, solve
+from depthscale.scaling.fit import DECADES, ROUGH, Fit, Problem, coarse, overlap, solve
 
 EXPONENTS = (-1.5, 2.5)
 AMPLITUDES = (-0.8, 0.8)
 SPREAD = 128
-"""Starts that are tried; those that are polished:"""
+SPREAD_NEAR = 32
+"""Starts that are tried, without and with a given one; those that are polished:"""
 POLISHED = 5
 POOR = 2.0
 """Reduced chi-square near a given start from which on it is looked everywhere as well."""
@@ -39,7 +40,11 @@ def search(problem: Problem, given: Mapping[str, float], seed: int) -> tuple[Fit
     chosen = _best(problem, places)
     if given and not any(place is places[0] for place in chosen):
         chosen.append(places[0])
-    fits = [fit for place in chosen if (fit := solve(problem, coarse(problem, place), place))]
+    fits = [
+        fit
+        for place in chosen
+        if (fit := solve(problem, coarse(problem, place), place, tolerance=ROUGH))
+    ]
     if not fits:
         raise InputError(
             f"the form {problem.form} has no value at any of {len(places)} starts; give start= near"
@@ -124,7 +129,8 @@ def _places(problem: Problem, given: Mapping[str, float], seed: int) -> list[Arr
             half = (high[k] - low[k]) / 4
             centre[k] = given[name]
             low[k], high[k] = given[name] - half, given[name] + half
-    share = Sobol(len(problem.names), rng=np.random.default_rng(seed)).random(SPREAD)
+    count = SPREAD if len(given) < len(problem.names) else SPREAD_NEAR
+    share = Sobol(len(problem.names), rng=np.random.default_rng(seed)).random(count)
     return [centre, *(low + share * (high - low))]
 
 

@@ -24,6 +24,15 @@ LEAST_SIZES = 3
 TOGETHER = 3
 """Sizes that an effective exponent is taken over."""
 
+MOST_CUTS = 6
+"""Windows of one kind that are fitted, where there are many sizes."""
+
+CLOSE = 1e-6
+"""Tolerance of their fits: far below the errors that they are compared by."""
+
+OPEN = 1e3
+"""Growth of an error at which a correction is taken for one that the form has already."""
+
 OMEGAS = (0.5, 1.0, 2.0)
 """Powers of the corrections that are tried."""
 
@@ -40,21 +49,26 @@ follows from its parameters."""
 class Window:
     """A fit of a part of the points.
 
-    Attributes
-    ----------
-    what:
-        The points that it keeps, in words.
-    points, sizes:
-        How many it keeps; its system sizes.
-    values, errors:
-        By parameter.
-    reduced_chi2:
-        Of this fit.
-    shifts:
-        By parameter, the distance to the fit of all points in standard errors of that distance.
-    p_value:
-        Of the rise of chi-square to the parameters of all points, if the form holds; None where it
-        could not be told.
+        Attributes
+        ----------
+        what:
+            The points that it keeps, in words.
+        points, sizes:
+            How many it keeps; its system sizes.
+        values, errors:
+            By parameter.
+        reduced_chi2:
+            Of this fit.
+        shifts:
+            By parameter, the distance to the fit of all points in standard errors of that distance.
+        p_value:
+    <<<<<<< HEAD
+            Of all distances at once if the form holds, or of the amplitude of an added correction if
+            there is none; None where that could not be told.
+    =======
+            Of the rise of chi-square to the parameters of all points, if the form holds; None where it
+            could not be told.
+    >>>>>>> h_chk
     """
 
     what: str
@@ -88,11 +102,20 @@ def corrected(fit: Fit, scale: float) -> tuple[Window, ...]:
         )
         problem = Problem(points, longer, fit.problem.fixed)
         start = np.array([_start(fit, other) for other in problem.names])
-        part = solve(problem, fit.basis, start)
+        part = solve(problem, fit.basis, start, tolerance=CLOSE)
         if part is not None and part.dof > 0:
             what = f"with (1 + a*{points.size}^-{omega:g})"
-            found.append(_window(fit, part, np.ones(len(points), dtype=bool), what, scale))
+            window = _window(fit, part, np.ones(len(points), dtype=bool), what, scale)
+            if _told_apart(fit, window, scale):
+                found.append(window)
     return tuple(found)
+
+
+def _told_apart(fit: Fit, window: Window, scale: float) -> bool:
+    """Whether the form has no such correction of its own already, which would leave it open."""
+    own = np.sqrt(np.diag(fit.covariance)) * scale / max(fit.error_scale, 1e-300)
+    errors = np.array([window.errors[name] for name in fit.problem.names])
+    return bool((errors < OPEN * own).all())
 
 
 def free_name(wanted: str, taken: Sequence[str]) -> str:
@@ -110,12 +133,13 @@ def _start(fit: Fit, name: str) -> float:
 def effective(fit: Fit, scale: float) -> tuple[Window, ...]:
     """Fits of a few neighbouring sizes each, from small to large; none where there are too few."""
     sizes = fit.problem.points.sizes
-    if len(sizes) <= TOGETHER:
+    together = max(TOGETHER, -(-len(sizes) // MOST_CUTS))
+    if len(sizes) <= together:
         return ()
     column = fit.problem.points.columns[fit.problem.points.size]
     parts = []
-    for k in range(len(sizes) - TOGETHER + 1):
-        low, high = sizes[k], sizes[k + TOGETHER - 1]
+    for k in [0, *_spaced(len(sizes) - together, MOST_CUTS - 1)]:
+        low, high = sizes[k], sizes[k + together - 1]
         what = f"{fit.problem.points.size} {low:g} to {high:g}"
         parts.append((what, (column >= low) & (column <= high)))
     return tuple(_windows(fit, scale, parts))
@@ -124,10 +148,10 @@ def effective(fit: Fit, scale: float) -> tuple[Window, ...]:
 def _parts(fit: Fit) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     points = fit.problem.points
     sizes, column, name = points.sizes, points.columns[points.size], points.size
-    least = min(LEAST_SIZES, len(sizes) - 1)
-    for k in range(1, len(sizes) - least + 1):
+    most = len(sizes) - min(LEAST_SIZES, len(sizes) - 1)
+    for k in _spaced(most, MOST_CUTS):
         yield f"{name} >= {sizes[k]:g}", column >= sizes[k]
-    for k in range(1, min(len(sizes) - least, 2) + 1):
+    for k in _spaced(max(most // 3, min(most, 1)), 2):
         yield f"{name} <= {sizes[-1 - k]:g}", column <= sizes[-1 - k]
     u = fit.trial.warped[0].u
     x = fit.problem.scaled(fit.free).arguments[0]
@@ -137,6 +161,13 @@ def _parts(fit: Fit) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     else:
         low, high = np.quantile(u, [(1 - INNER) / 2, (1 + INNER) / 2])
         yield "inner part of the curve", (u >= low) & (u <= high)
+
+
+def _spaced(most: int, count: int) -> list[int]:
+    """Up to ``count`` of the numbers 1 to ``most``, evenly."""
+    if most < 1:
+        return []
+    return sorted({round(1 + (most - 1) * k / max(count - 1, 1)) for k in range(min(count, most))})
 
 
 def _windows(
@@ -159,7 +190,7 @@ def _refitted(fit: Fit, mask: NDArray[np.bool_]) -> Fit | None:
     sizes = fit.basis.sizes
     while np.prod(sizes) > max(count // 3, 4) and max(sizes) > 4:
         sizes = tuple(max(4, size - 1) for size in sizes)
-    found = solve(problem, Basis(basis.kind, basis.warps, sizes), fit.free)
+    found = solve(problem, Basis(basis.kind, basis.warps, sizes), fit.free, tolerance=CLOSE)
     return found if found is not None and found.dof > 0 else None
 
 

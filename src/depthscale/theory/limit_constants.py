@@ -33,9 +33,13 @@ class Constants(NamedTuple):
     length_variance: float
 
 
-def constants(layer: MeanField) -> Constants:
-    """The constants of a layer; ``InputError`` where the equation does not hold for it."""
-    refuse(layer)
+def constants(layer: MeanField, near: float = NEAR) -> Constants:
+    """The constants of a layer; ``InputError`` where the equation does not hold for it.
+
+    ``near`` is how far from critical it may be: ``s^2`` and ``lam`` hold at any slope, the equation
+    only near 1.
+    """
+    refuse(layer, near)
     settled = layer.settled
     assert not isinstance(settled, Undefined)
     (curvature, beta), kurtosis, q = bend_of(layer), _kurtosis(layer), float(settled[0])
@@ -48,7 +52,7 @@ def constants(layer: MeanField) -> Constants:
 # What is refused ----------------------------------------------------------------------------------
 
 
-def refuse(layer: MeanField) -> None:
+def refuse(layer: MeanField, near: float = NEAR) -> None:
     """``InputError`` where there is no alignment equation, with the reason and what works."""
     phi = layer.activation
     if layer.skip:
@@ -86,11 +90,11 @@ def refuse(layer: MeanField) -> None:
             f" q = {settled[0]:g}, so that lengths do not return to it; {_SAMPLE}"
         )
     detuning, push = distance(layer)
-    if abs(detuning) > NEAR or push > NEAR:
+    if abs(detuning) > near or push > near:
         phase = "ordered" if detuning < 0 else "chaotic"
         raise InputError(
             f"{phi.name} is far from critical: detuning t = {detuning:.4g} ({phase}), dropout field"
-            f" h = {push:.4g}; expected both within {NEAR:g}. Take sigma_w of critical_point, or"
+            f" h = {push:.4g}; expected both within {near:g}. Take sigma_w of critical_point, or"
             f" {_SAMPLE}"
         )
 

@@ -172,6 +172,12 @@ class StationaryLaw:
         sums = self._own.masses.sum(axis=1)
         return np.asarray(sums / sums.sum())
 
+    @property
+    def top(self) -> tuple[float, float]:
+        """``log y`` where the density is largest, and its deviation by the curvature there."""
+        place = self._top(self.power)
+        return place, 1 / math.sqrt(max(self._slopes(place, self.power)[1], 1e-300))
+
     def pdf(self, log_y: ArrayLike) -> Array:
         """Density of ``log y`` at ``log_y``, any shape."""
         u = np.asarray(log_y, dtype=float)

@@ -46,7 +46,9 @@ class Grid:
 
     def inner(self, padded: Tensor) -> Tensor:
         """The positions themselves within ``[..., *padded]``."""
-        return padded[(..., *(slice(self._left, self._left + length) for length in self.shape))]
+        for axis, length in zip(range(-len(self.shape), 0), self.shape, strict=True):
+            padded = padded.narrow(axis, self._left, length)
+        return padded
 
     def wrapping(self, padded: Tensor) -> Program:
         """What fills the sites beyond the ends of ``[..., *padded]`` from the other end."""
@@ -80,7 +82,7 @@ class Grid:
         return view.permute(0, *groups, 1, *offsets, 2, *inside)
 
     def ungrouped(self, values: Tensor) -> Tensor:
-        """``[net, *group, channel, 2, *site]`` as a view ``[net, channel, 2, (group, site)...]``."""
+        """View ``[net, *group, channel, 2, *site]`` as ``[net, channel, 2, (group, site)...]``."""
         axes = len(self.shape)
         places = [k for axis in range(axes) for k in (1 + axis, 3 + axes + axis)]
         return values.permute(0, 1 + axes, 2 + axes, *places)
@@ -94,7 +96,7 @@ class Grid:
 
     @cached_property
     def distances(self) -> Array:
-        """Squared distance of every position from the middle one, the shorter way round: ``[n]``."""
+        """Squared distances from the middle position, the shorter way round: ``[n]``."""
         squares = np.zeros(self.shape)
         for axis, length in enumerate(self.shape):
             away = np.abs(np.arange(length) - length // 2)

@@ -156,6 +156,11 @@ class Lattice:
             checkpoint: a file; a run that was stopped goes on from there, bit for bit.
             progress: show a bar; default: on a terminal.
 
+        The difference is followed however small it is; the first input is not: where it shrinks
+        below 1e-38 or grows above 1e38 (1e-308 and 1e308 in double precision), rho is NaN. Of two
+        inputs that come to differ in length alone, as behind ReLU without bias, rho is resolved to
+        the square of the rounding. Blocks of up to 128 realisations are carried out whole.
+
         Raises:
             InputError: with what was given and what is expected.
         """
@@ -187,7 +192,7 @@ class Lattice:
         values = self.channels * self.grid.sites
         begun = as_start(start, length, self.channels, self.grid)
         begun.check(realisations)
-        about = {
+        about: dict[str, Any] = {
             "activation": self.activation.name,
             "sigma_w": self.sigma_w,
             "sigma_b": self.sigma_b,

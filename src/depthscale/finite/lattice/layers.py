@@ -1,7 +1,7 @@
 r"""One layer of a random convolutional network, drawn and applied to two inputs.
 
-``h'[i, x] = sum_{j, r} W[i, j, r] phi(h[j, x + r]) + b[i]`` with ``W ~ N(0, sigma_w^2/(c k^d))`` and
-``b ~ N(0, sigma_b^2)``, the same for both inputs and new in every layer.
+``h'[i, x] = sum_{j, r} W[i, j, r] phi(h[j, x + r]) + b[i]`` with ``W ~ N(0, sigma_w^2/(c k^d))``
+and ``b ~ N(0, sigma_b^2)``, the same for both inputs and new in every layer.
 
 Where weights are shared, by all positions or by groups of them, they are drawn and applied. Where
 every position has its own, they are not needed: given the layer below, the pair ``(h', d')`` of a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -39,7 +40,8 @@ def observe(state: Tensor, shift: Array, stretch: float, grid: Grid, threshold: 
     hh, hd, dd = ((left * right).sum(1) for left, right in ((h, h), (h, d), (d, d)))
     means = h.mean((1, 2)).cpu().numpy(), d.mean((1, 2)).cpu().numpy()
     variance = hh.sum(1).cpu().numpy() / h[0].numel() - means[0] ** 2
-    log_rho = _log_rho(*(_total(part) / h[0].numel() for part in (hh, hd, dd)), *means, halves)
+    products = [_total(part) / h[0].numel() for part in (hh, hd, dd)]
+    log_rho = _log_rho(products, means, halves)
     true = _powers(halves, dd)
     differ = dd > 0
     local = torch.where(differ, dd / (2 * hh + 2 * hd * true + dd * true.square()), 0.0)
@@ -64,14 +66,15 @@ def _total(values: Tensor) -> Array:
     return np.asarray(values.sum(1).cpu().numpy())
 
 
-def _log_rho(uu: Array, uw: Array, ww: Array, u: Array, w: Array, power: Array) -> Array:
+def _log_rho(products: Sequence[Array], means: Sequence[Array], power: Array) -> Array:
     """``ln[(uu ww - uw^2)/(S (S + uv))]`` with ``v = u + w``, ``S^2 = uu vv``; -inf where w is 0.
 
     Args:
-        uu, uw, ww: mean products.
-        u, w: means, which are taken off.
+        products: means of ``uu, uw, ww``.
+        means: of ``u, w``, which are taken off.
         power: of two that ``w`` is to be multiplied by.
     """
+    (uu, uw, ww), (u, w) = products, means
     equal = ww == 0
     uu, uw, ww = uu - u * u, uw - u * w, ww - w * w
     true = np.ldexp(1.0, power)
@@ -94,13 +97,11 @@ def _powers(exponent: Array, like: Tensor) -> Tensor:
 
 def _steps(h: Tensor, grid: Grid) -> Array:
     """Mean square difference of neighbours."""
-    lattice, total = h.view(*h.shape[:2], *grid.shape), 0.0
+    lattice, total = h.view(*h.shape[:2], *grid.shape), torch.zeros_like(h[:, 0, 0])
     for axis, length in enumerate(grid.shape, 2):
         inside = lattice.narrow(axis, 1, length - 1) - lattice.narrow(axis, 0, length - 1)
         around = lattice.select(axis, 0) - lattice.select(axis, length - 1)
-        total = total + inside.square().sum((1, *range(2, lattice.dim())))
-        total = total + around.square().sum((1, *range(2, around.dim())))
-    assert isinstance(total, Tensor)
+        total += inside.square().flatten(1).sum(1) + around.square().flatten(1).sum(1)
     return np.asarray(total.cpu().numpy() / (h[0].numel() * len(grid.shape)))
 
 

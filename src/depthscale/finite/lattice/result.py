@@ -207,6 +207,8 @@ class LatticeRun:
         }
         if self.about["start"] == "site":
             record["survival"] = _numbers(self.survival())
+            share = self.survival()
+            record["survival_error"] = _numbers(np.sqrt(share * (1 - share) / self.realisations))
             record["active_sites"] = _numbers(sites.mean(0))
             record["active_sites_error"] = _numbers(self.sem("active") * self.sites)
             record["spread"] = _numbers(self.mean("spread"))

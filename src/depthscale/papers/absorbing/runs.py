@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 PART = 100
 
@@ -26,6 +27,13 @@ class Runs:
     def workers(self) -> int:
         """Processes that share a simulation."""
         return 1 if self.quick else 2
+
+    def provenance(self) -> dict[str, Any]:
+        """What it takes to draw the same networks again."""
+        return {
+            "realisations": "a hundredth of the full setting" if self.quick else "as told",
+            "seeds": "crc32 of the words of each setting, papers/absorbing/runs.py",
+        }
 
 
 def seed(*words: object) -> int:

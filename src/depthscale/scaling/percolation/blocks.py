@@ -20,6 +20,9 @@ from depthscale.theory.records import as_numbers, whole
 
 Times = NDArray[np.int64]
 
+_MOST = 10**8
+"""Realisations of a run."""
+
 Work = Callable[[Sequence[SeedSequence]], Array]
 """From the seeds of some blocks to ``[realisation, ...]``."""
 
@@ -89,12 +92,11 @@ def whole_times(times: ArrayLike) -> Times:
 
 
 def counts(realisations: object, seed: object, workers: object) -> tuple[int, int, int]:
-    """The three as whole numbers; ``InputError`` for others."""
-    return (
-        whole("realisations", realisations, 1),
-        whole("seed", seed, 0),
-        whole("workers", workers, 1, "processes"),
-    )
+    """The three as whole numbers; ``InputError`` for others, or for more than 1e8 realisations."""
+    number = whole("realisations", realisations, 1)
+    if number > _MOST:
+        raise InputError(f"realisations = {number}: expected at most {_MOST}, which are kept")
+    return number, whole("seed", seed, 0), whole("workers", workers, 1, "processes")
 
 
 def spaced_times(last: int, per_octave: int = 4, first: int = 1) -> Times:

@@ -15,7 +15,14 @@ from depthscale.answers import InputError
 from depthscale.scaling.percolation.automata import Automaton, edge
 from depthscale.scaling.percolation.blocks import Times, counts, realised, whole_times
 from depthscale.scaling.percolation.coins import BITS
-from depthscale.scaling.percolation.dense import AT_ONCE, MOST_BLOCKS, Observed, Start, histories
+from depthscale.scaling.percolation.dense import (
+    AT_ONCE,
+    MOST_BLOCKS,
+    Observed,
+    Start,
+    histories,
+    same_steps,
+)
 from depthscale.theory.gaussian import Array
 from depthscale.theory.records import whole
 
@@ -128,6 +135,7 @@ def decay(
     *,
     start: Start = "full",
     observed: Observed = "active",
+    weather: Automaton | None = None,
     workers: int = 1,
     progress: bool | None = None,
 ) -> Decay:
@@ -151,6 +159,10 @@ def decay(
         ``"full"``: every site active; ``"half"``: each with probability 1/2.
     observed:
         ``"active"`` sites, or in 1+1 dimensions ``"walls"``: neighbours that differ.
+    weather:
+        Another model on the same lattice, for disorder in time: with probability 1/2 a step follows
+        it instead, all sites at once, and so do all 64 realisations of a block, whose mean
+        (``blocks(64)``) is then one realisation of the weather.
     workers:
         Processes.
     progress:
@@ -184,6 +196,8 @@ def decay(
         )
     if observed == "walls" and automaton.dimension != 1:
         raise InputError("walls are counted in 1+1 dimensions only; observe 'active' sites")
+    if weather is not None:
+        _check_weather(automaton, weather)
     sites = automaton.sites(length)
     if sites > _MOST_SITES:
         raise InputError(f"length = {length}: {sites:.3g} sites; expected at most {_MOST_SITES}")
@@ -195,6 +209,7 @@ def decay(
             times=steps,
             start=start,
             observed=observed,
+            weather=weather,
         ),
         BITS,
         realisations,
@@ -205,6 +220,16 @@ def decay(
         label="Realisations",
     )
     return Decay(automaton, length, steps, density, observed, start, seed)
+
+
+def _check_weather(automaton: Automaton, weather: Automaton) -> None:
+    """Two models whose steps can take turns."""
+    alike = isinstance(weather, Automaton) and weather.lattice == automaton.lattice
+    if not alike or not same_steps(automaton.chances, weather.chances):
+        raise InputError(
+            f"weather is {weather!r}; expected a model of the same lattice as {automaton.name}"
+            " whose chances are equal, and 0, for the same numbers of active parents"
+        )
 
 
 def joined(runs: Sequence[Decay]) -> dict[str, Array]:

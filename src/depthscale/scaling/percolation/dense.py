@@ -50,16 +50,24 @@ class Lattices:
         length: sites along an edge.
         seeds: one for each block.
         start: ``"full"``, all sites active, or ``"half"``, each with probability 1/2.
+        weather: another model on the same lattice that a step follows instead with probability
+            1/2, all sites and realisations of a block at once.
     """
 
     def __init__(
-        self, automaton: Automaton, length: int, seeds: Sequence[SeedSequence], start: Start
+        self,
+        automaton: Automaton,
+        length: int,
+        seeds: Sequence[SeedSequence],
+        start: Start,
+        weather: Automaton | None = None,
     ) -> None:
         self._streams = [Stream.of(seed) for seed in seeds]
         self._axes = tuple(range(1, automaton.dimension + 1))
         self._sites = automaton.sites(length)
         self._terms, chances = _terms(automaton.chances)
         self._coins = Coins(chances)
+        self._other = None if weather is None else Coins(_terms(weather.chances)[1])
         self._tossed = max(1, SEGMENT // self._sites)  # steps
         self._step = 0
         # the first slice of every axis once more behind the last: parents are views then
@@ -80,9 +88,7 @@ class Lattices:
         """One step of all of them."""
         place = self._step % self._tossed
         if place == 0:
-            tossed = [self._coins.toss(s, self._tossed * self._sites) for s in self._streams]
-            shape = (len(tossed), -1, self._tossed, *self._inside.shape[1:])
-            self._bits = np.stack(tossed).reshape(shape)
+            self._bits = np.stack([self._coming(stream) for stream in self._streams])
         self._step += 1
         bits = self._bits[:, :, place]
         ranked = _ranked(self._parents) if self._terms != [(1, None, 0)] else [_any(self._parents)]
@@ -94,6 +100,16 @@ class Lattices:
             active = chosen if active is None else np.bitwise_or(active, chosen, out=active)
         self._inside[...] = 0 if active is None else active
         self._close()
+
+    def _coming(self, stream: Stream) -> Words:
+        """Coins of one block for the next steps, ``[coin, step, *site]``."""
+        count = self._tossed * self._sites
+        shape = (-1, self._tossed, *self._inside.shape[1:])
+        bits = self._coins.toss(stream, count).reshape(shape)
+        if self._other is not None:
+            turned = stream.words.random_raw(self._tossed) >> np.uint64(63) == 1
+            bits[:, turned] = self._other.toss(stream, count).reshape(shape)[:, turned]
+        return bits
 
     def _close(self) -> None:
         """Make the lattice periodic again."""
@@ -121,9 +137,10 @@ def histories(
     times: Times,
     start: Start,
     observed: Observed,
+    weather: Automaton | None = None,
 ) -> Array:
     """Densities at ``times``, ``[realisation, time]``, 64 realisations for each seed."""
-    lattices = Lattices(automaton, length, seeds, start)
+    lattices = Lattices(automaton, length, seeds, start, weather)
     density = np.zeros((len(seeds) * BITS, len(times)))
     for k, (before, now) in enumerate(itertools.pairwise([0, *times.tolist()])):
         for _ in range(now - before):
@@ -132,6 +149,11 @@ def histories(
         if lattices.dead:
             break
     return density
+
+
+def same_steps(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether models of these chances differ in their coins alone."""
+    return _terms(one)[0] == _terms(other)[0]
 
 
 def _terms(chances: tuple[float, ...]) -> tuple[list[_Term], list[float]]:
