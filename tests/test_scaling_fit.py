@@ -172,8 +172,8 @@ class TestProjection:
     def test_weights_and_order_of_families(self):
         problem = problem_of(draw(DP, 0))
         fits = best_fits(problem, truth_of(problem, DP))
-        bic = [fit.bic for fit in fits]
-        assert bic == sorted(bic)
+        aic = [fit.aic for fit in fits]
+        assert aic == sorted(aic)
         assert weights(fits).sum() == pytest.approx(1)
         assert weights(fits)[0] == max(weights(fits))
 
@@ -220,7 +220,9 @@ class TestCovariance:
             mask = problem.points.columns["L"] >= 64
             window = _window(fit, _refitted(fit, mask), mask, "", 1.0)
             shifts.append(list(window.shifts.values()))
-            chances.append(window.p_value)
+            if window.p_value is not None:  # a hundredth, where chi-square is bad
+                chances.append(window.p_value)
+        assert len(chances) > 0.9 * draws
         assert_spread(np.sqrt(np.mean(np.square(shifts), axis=0)), np.ones(3), draws, 0.08)
         assert abs(np.mean(chances) - 0.5) < STANDARD_ERRORS * 0.29 / math.sqrt(draws)
 

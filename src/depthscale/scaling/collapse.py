@@ -59,7 +59,7 @@ class Collapse:
     names:
         The free parameters.
     fit, fits, weights:
-        The best fit, those with other families of curves that count, and their weights by BIC.
+        The best fit, those with other families of curves that count, and their weights by AIC.
     reduced_chi2, dof, p_value:
         Chi-square over its mean if the form holds (the degrees of freedom for uncorrelated points),
         that mean, and the chance of a larger one; of unknown errors 1 and no chance.
@@ -174,7 +174,7 @@ def collapse(
 
     The form is fitted to ``y`` as measured, its master curve taken from several families (cubic
     splines on several scales, polynomials) of several sizes, and eliminated from the fit;
-    parameters are averages over the families by BIC, and their errors hold what these differ by.
+    parameters are averages over the families by AIC, and their errors hold what these differ by.
 
     Parameters
     ----------

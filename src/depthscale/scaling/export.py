@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def as_record(found: Collapse) -> dict[str, Any]:
         "overlap": found.fit.overlap,
         "curve": str(found.fit.basis),
         "curves": [
-            {"curve": str(fit.basis), "weight": float(w), "bic": _number(fit.bic)}
+            {"curve": str(fit.basis), "weight": float(w), "aic": _number(fit.aic)}
             for fit, w in zip(found.fits, found.weights, strict=True)
         ],
         "stability": [_window(w) for w in found.stability],
@@ -79,13 +80,15 @@ def _number(value: float) -> float | None:
 def as_dataset(found: Collapse) -> xarray.Dataset:
     """Points along ``point``, parameters along ``parameter``; columns keep their names.
 
-    What is added gives way with a ``_`` at its end where a column has its name. A ``/``, which no
-    file of this kind takes in a name, becomes ``|``.
+    What is added gives way with a ``_`` at its end where a column has its name. What a file of this
+    kind takes in no name is written out: ``|`` for ``/``, ``sigma`` for the Greek letter.
     """
     import xarray
 
     points = found.points
-    names = [_storable(name) for name in (*points.columns, points.name)]
+    names: list[str] = []
+    for name in (*points.columns, points.name):
+        names.append(free_name(_storable(name), names))
     point, parameter = (free_name(name, names) for name in ("point", "parameter"))
     arguments, scaled, error = found.scaled()
     residual = found.fit.trial.residual[: len(points)]
@@ -117,4 +120,9 @@ def as_dataset(found: Collapse) -> xarray.Dataset:
 
 
 def _storable(name: str) -> str:
-    return name.replace("/", "|").strip() or "_"
+    letters = (
+        letter if letter.isascii() else unicodedata.name(letter, "_").split()[-1].lower()
+        for letter in name.replace("/", "|")
+        if unicodedata.category(letter)[0] != "C"
+    )
+    return "".join(letters).strip() or "_"
