@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 RESAMPLES = 200
 
+CRITERIA = ("aic", "bic")
+
 DISTINCT, CLOSE_SECOND, NOTABLE = 3.0, 12.0, 1e-2
 """Two coarse solutions are others if so many errors apart; one is tried again if its chi-square is
 so close to the least; and taken if it is then lower by so much."""
@@ -59,7 +61,7 @@ class Collapse:
     names:
         The free parameters.
     fit, fits, weights:
-        The best fit, those with other families of curves that count, and their weights by AIC.
+        The best fit, those with other families of curves that count, and their weights.
     reduced_chi2, dof, p_value:
         Chi-square over its mean if the form holds (the degrees of freedom for uncorrelated points),
         that mean, and the chance of a larger one; of unknown errors 1 and no chance.
@@ -165,6 +167,7 @@ def collapse(
     fixed: Mapping[str, float] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     window: Mapping[str, tuple[float, float]] | None = None,
+    criterion: str = "aic",
     resamples: int | None = None,
     profile: bool = False,
     checks: bool = False,
@@ -174,7 +177,8 @@ def collapse(
 
     The form is fitted to ``y`` as measured, its master curve taken from several families (cubic
     splines on several scales, polynomials) of several sizes, and eliminated from the fit;
-    parameters are averages over the families by AIC, and their errors hold what these differ by.
+    parameters are averages over the families by AIC or BIC, and their errors hold what these differ
+    by.
 
     Parameters
     ----------
@@ -195,6 +199,8 @@ def collapse(
         held there and told.
     window:
         By column, the range of rows that are used.
+    criterion:
+        ``"aic"`` or ``"bic"``: by what curves are weighed, see ``Fit.criterion``.
     resamples:
         Fits to resampled measurements, for the errors; default 200 for realisations, else 0, which
         takes them from the curvature of chi-square.
@@ -229,6 +235,9 @@ def collapse(
     begin = {n: v for n, v in _named(parsed, start, "start").items() if n not in held}
     limits = _limits(parsed, bounds)
     problem = Problem(points, parsed, held)
+    if criterion not in CRITERIA:
+        raise InputError(f"criterion is {criterion!r}; expected one of {', '.join(CRITERIA)}")
+    problem.criterion = criterion
     _check_count(problem)
     fits, places, at_edge = _within(problem, begin, limits, seed)
     fit, share = fits[0], weights(fits)
