@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -125,7 +125,7 @@ def plane(runs: Runs, target: Path) -> Figure:
             figure.subplots(1, 2), known.items(), strict=True
         ):
             found = convolution.plane(runs, sharing)
-            edge = round(found[0].sites**0.5)
+            edge = round(found[0].sites ** 0.5)
             words = "shared" if sharing == "shared" else "own"
             _effective(axes, found, f"{words} weights, {edge} x {edge}", value, text)
         return finish(figure, target)
@@ -147,16 +147,14 @@ def _decays(axes: Axes, found: Sequence[LatticeRun]) -> None:
     axes.set_ylabel(r"mean $\rho$")
     few_ticks(axes.xaxis)
     few_ticks(axes.yaxis)
-    row, side = free_corner(axes, np.concatenate(x), np.concatenate(y), (0.5, 0.45))
+    corner: Any = free_corner(axes, np.concatenate(x), np.concatenate(y), (0.5, 0.45))
     axes.legend(
-        title=r"$\sigma_w$", ncols=2, loc=f"{row} {side}", alignment="left", fontsize=7,
+        title=r"$\sigma_w$", ncols=2, loc=" ".join(corner), alignment="left", fontsize=7,
         handlelength=1.2, columnspacing=0.8,
     )  # fmt: skip
 
 
-def _effective(
-    axes: Axes, found: Sequence[LatticeRun], what: str, known: float, text: str
-) -> None:
+def _effective(axes: Axes, found: Sequence[LatticeRun], what: str, known: float, text: str) -> None:
     """Of pairs of depths a factor of two apart."""
     values = []
     for run, colour in zip(found, sequence(len(found)), strict=True):
@@ -217,8 +215,8 @@ def _collapse(axes: Axes, found: Collapse, window: tuple[int, int]) -> None:
     delta = found["delta"]
     axes.set_title(rf"layers {window[0]} to {window[1]}: $\delta$ = {delta.value:.2f}"
                    f"({delta.error:.2f})")  # fmt: skip
-    row, side = free_corner(axes, x[y > 0], y[y > 0], (0.3, 0.25))
-    axes.legend(title="layer", loc=f"{row} {side}", alignment="left")
+    corner: Any = free_corner(axes, x[y > 0], y[y > 0], (0.3, 0.25))
+    axes.legend(title="layer", loc=" ".join(corner), alignment="left")
 
 
 def _legend(axes: Axes, size: tuple[float, float]) -> None:
@@ -229,8 +227,8 @@ def _legend(axes: Axes, size: tuple[float, float]) -> None:
         if line.get_transform() == axes.transData
     ]
     points = np.concatenate(ends) if ends else np.empty((0, 2))
-    row, side = free_corner(axes, points[:, 0], points[:, 1], size)
-    axes.legend(loc=f"{row} {side}")
+    corner: Any = free_corner(axes, points[:, 0], points[:, 1], size)
+    axes.legend(loc=" ".join(corner))
 
 
 def _logs(axes: Axes) -> None:

@@ -15,7 +15,14 @@ from depthscale.answers import InputError
 from depthscale.scaling.percolation.automata import Automaton, edge
 from depthscale.scaling.percolation.blocks import Times, counts, realised, whole_times
 from depthscale.scaling.percolation.coins import BITS
-from depthscale.scaling.percolation.dense import AT_ONCE, MOST_BLOCKS, Observed, Start, histories, same_steps
+from depthscale.scaling.percolation.dense import (
+    AT_ONCE,
+    MOST_BLOCKS,
+    Observed,
+    Start,
+    histories,
+    same_steps,
+)
 from depthscale.theory.gaussian import Array
 from depthscale.theory.records import whole
 
