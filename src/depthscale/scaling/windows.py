@@ -242,16 +242,18 @@ def _weights(fit: Fit, part: Fit, difference: Array, scale: float) -> Array:
     if len(part.free) == len(fit.free):
         order = [part.problem.names.index(name) for name in fit.problem.names]
         jacobian = part.jacobian[:, order]
-        values, vectors = np.linalg.eigh(difference)
-        root = jacobian @ (vectors * np.sqrt(np.maximum(values, 0)))
+        spread = np.sqrt(np.maximum(np.diag(difference), 0))
+        unit = np.where(spread > 0, spread, 1.0)
+        values, vectors = np.linalg.eigh(difference / np.outer(unit, unit))
+        root = (jacobian * unit) @ (vectors * np.sqrt(np.maximum(values, 0)))
         return np.asarray(np.linalg.svd(root, compute_uv=False) ** 2)
     (added,) = (k for k, n in enumerate(part.problem.names) if n not in fit.problem.names)
-    unit = part.covariance[added, added] / max(part.error_scale, 1e-300) ** 2
+    variance = part.covariance[added, added] / max(part.error_scale, 1e-300) ** 2
     length = np.linalg.norm(part.jacobian, axis=0)
-    if not np.isfinite(unit) or not (length > 0).all():
+    if not np.isfinite(variance) or not (length > 0).all():
         return np.empty(0)
     plain = np.linalg.pinv(part.jacobian / length)[added] / length[added]
-    return np.array([unit / (plain @ plain) * scale**2])
+    return np.array([variance / (plain @ plain) * scale**2])
 
 
 def _chance(rise: float, weights: Array) -> float | None:
