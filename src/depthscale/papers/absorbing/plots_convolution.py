@@ -147,9 +147,9 @@ def _decays(axes: Axes, found: Sequence[LatticeRun]) -> None:
     axes.set_ylabel(r"mean $\rho$")
     few_ticks(axes.xaxis)
     few_ticks(axes.yaxis)
-    corner: Any = free_corner(axes, np.concatenate(x), np.concatenate(y), (0.5, 0.45))
+    loc: Any = " ".join(free_corner(axes, np.concatenate(x), np.concatenate(y), (0.5, 0.45)))
     axes.legend(
-        title=r"$\sigma_w$", ncols=2, loc=" ".join(corner), alignment="left", fontsize=7,
+        title=r"$\sigma_w$", ncols=2, loc=loc, alignment="left", fontsize=7,
         handlelength=1.2, columnspacing=0.8,
     )  # fmt: skip
 
@@ -215,8 +215,8 @@ def _collapse(axes: Axes, found: Collapse, window: tuple[int, int]) -> None:
     delta = found["delta"]
     axes.set_title(rf"layers {window[0]} to {window[1]}: $\delta$ = {delta.value:.2f}"
                    f"({delta.error:.2f})")  # fmt: skip
-    corner: Any = free_corner(axes, x[y > 0], y[y > 0], (0.3, 0.25))
-    axes.legend(title="layer", loc=" ".join(corner), alignment="left")
+    loc: Any = " ".join(free_corner(axes, x[y > 0], y[y > 0], (0.3, 0.25)))
+    axes.legend(title="layer", loc=loc, alignment="left")
 
 
 def _legend(axes: Axes, size: tuple[float, float]) -> None:
@@ -227,8 +227,8 @@ def _legend(axes: Axes, size: tuple[float, float]) -> None:
         if line.get_transform() == axes.transData
     ]
     points = np.concatenate(ends) if ends else np.empty((0, 2))
-    corner: Any = free_corner(axes, points[:, 0], points[:, 1], size)
-    axes.legend(loc=" ".join(corner))
+    loc: Any = " ".join(free_corner(axes, points[:, 0], points[:, 1], size))
+    axes.legend(loc=loc)
 
 
 def _logs(axes: Axes) -> None:
