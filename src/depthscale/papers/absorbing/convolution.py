@@ -285,7 +285,8 @@ def _windows(runs: Runs) -> list[Claim]:
 def _asymptotic(runs: Runs) -> Claim:
     found = with_exponents_of_percolation(runs)
     drifts = [w for w in found.stability if w.p_value is not None]
-    worst = min(drifts, key=lambda w: w.p_value or 0.0)
+    worst = min(drifts, key=lambda w: w.p_value or 0.0) if drifts else None
+    moved = f"; s_c becomes {worst.values['s_c']:.4f} with {worst.what}" if worst else ""
     return Claim(
         PAPER,
         "v2",
@@ -293,8 +294,8 @@ def _asymptotic(runs: Runs) -> Claim:
         "shared weights: with the exponents of directed percolation all depths from 20 on fall onto"
         " one curve",
         verdict_if(found.p_value is not None and found.p_value > 0.01),
-        note=f"reduced chi-square {found.reduced_chi2:.2f}, chance {found.p_value:.1g}; s_c moves"
-        f" from {found['s_c'].value:.4f} to {worst.values['s_c']:.4f} with {worst.what}",
+        note=f"reduced chi-square {found.reduced_chi2:.2f}, chance {found.p_value or 0:.1g}; s_c"
+        f" {found['s_c'].value:.4f}{moved}",
     )
 
 

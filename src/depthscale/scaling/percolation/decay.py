@@ -49,6 +49,9 @@ class Decay:
         ``"active"`` sites or ``"walls"`` between active and inactive ones.
     start, seed:
         The state at time 0 and the seed.
+    weather:
+        The other model of disorder in time. 64 realisations share it, so that errors are those of
+        ``blocks(64)``.
     """
 
     automaton: Automaton
@@ -58,6 +61,7 @@ class Decay:
     observed: Observed
     start: Start
     seed: int
+    weather: Automaton | None = None
 
     @property
     def realisations(self) -> int:
@@ -111,14 +115,16 @@ class Decay:
                 "length": self.length,
                 "start": self.start,
                 "seed": self.seed,
+                **({} if self.weather is None else {"weather": self.weather.chances}),
             },
         )
 
     def __str__(self) -> str:
         """The mean density at a dozen times at most."""
         few = np.unique(np.linspace(0, len(self.times) - 1, 12).round().astype(int))
+        other = "" if self.weather is None else f" or {self.weather.p:g}, the same for all sites"
         lines = [
-            f"{self.automaton.name}, p = {self.automaton.p:g}, L = {self.length},"
+            f"{self.automaton.name}, p = {self.automaton.p:g}{other}, L = {self.length},"
             f" {self.realisations} realisations from a {self.start} lattice",
             f"{'time':>10}  density of {self.observed}",
         ]
@@ -219,7 +225,7 @@ def decay(
         progress=progress,
         label="Realisations",
     )
-    return Decay(automaton, length, steps, density, observed, start, seed)
+    return Decay(automaton, length, steps, density, observed, start, seed, weather)
 
 
 def _check_weather(automaton: Automaton, weather: Automaton) -> None:
