@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from depthscale.answers import InputError
 
@@ -56,6 +57,24 @@ def replacing(path: Path) -> Iterator[Path]:
     """``whole``, with failures told as bad input."""
     with writing(path), whole(path) as beside:
         yield beside
+
+
+@contextlib.contextmanager
+def saved_run(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The arrays of an ``.npz`` file, read without pickle; bad input where it is no such file."""
+    from zipfile import BadZipFile
+
+    import numpy as np
+
+    try:
+        # opened here: numpy leaves a file open that turns out to be cut
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            yield file
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        raise InputError(
+            f"{path} is no saved run: it has been cut, or was written by something else; give"
+            " another name, or remove it to start anew"
+        ) from error
 
 
 def _beside(path: Path) -> Path:

@@ -12,20 +12,18 @@ import json
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
 from depthscale.answers import InputError
-from depthscale.files import whole
+from depthscale.files import saved_run, whole
 from depthscale.finite.architecture import Architecture, Start
 from depthscale.finite.columns import Workspace
 from depthscale.finite.losses import Loss
@@ -34,11 +32,11 @@ from depthscale.finite.passes import Block
 from depthscale.finite.plan import Plan
 from depthscale.finite.streaming import Tally
 from depthscale.finite.upkeep import PRECISIONS
+from depthscale.processes import shared_out
 from depthscale.progress import progress_bar
 
 SAVE_EVERY = 20.0  # seconds
 STREAMS = 2  # changes with the networks that a seed draws, so that saved runs do not mix them
-TASK = 0.25  # seconds of work, about, that a process is given at a time
 
 
 @dataclass(frozen=True)
@@ -222,18 +220,7 @@ def _in_order(job: Job, blocks: range, workers: int) -> Iterator[dict[str, Signe
             with one_thread(), torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
                 yield job.block(number, space)
         return
-    from joblib import Parallel, delayed
-
-    start = time.monotonic()
-    yield from job.blocks(blocks[:1])
-    each = max(1, min(int(TASK / (time.monotonic() - start)), len(blocks) // (4 * workers)))
-    tasks = (blocks[k : k + each] for k in range(1, len(blocks), each))
-    parallel = Parallel(workers, backend="loky", return_as="generator", inner_max_num_threads=1)
-    with warnings.catch_warnings():
-        # a process whose memory has grown by 300 MB, as for a wide layer, is replaced between tasks
-        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-        for results in parallel(delayed(job.blocks)(task) for task in tasks):
-            yield from results
+    yield from shared_out(job.blocks, blocks, workers)
 
 
 # Saved states ------------------------------------------------------------------------------------
@@ -257,16 +244,9 @@ def _restored(
     """The statistics so far, the number of blocks in them, and their networks' own values."""
     if path is None or not path.exists():
         return Tally(), 0, []
-    try:
-        # opened here: numpy leaves a file open that turns out to be cut
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            state = {name: file[name] for name in file.files}
+    with saved_run(path) as file:
+        state = dict(file)
         fingerprint, done = str(state["fingerprint"]), int(state["done"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        raise InputError(
-            f"{path} is no saved run: it has been cut, or was written by something else; give"
-            " another name, or remove it to start anew"
-        ) from error
     if fingerprint != job.fingerprint:
         raise InputError(
             f"{path} was saved by a run of another network, inputs, loss, seed or device; give"

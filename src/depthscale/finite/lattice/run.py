@@ -6,29 +6,27 @@ import contextlib
 import hashlib
 import json
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from depthscale.answers import InputError
-from depthscale.files import whole
+from depthscale.files import saved_run, whole
 from depthscale.finite.columns import Array, Workspace
 from depthscale.finite.lattice.block import Network, run_block
 from depthscale.finite.lattice.observe import NAMES
 from depthscale.finite.lattice.starts import Start
 from depthscale.finite.runner import one_thread, uninterrupted
 from depthscale.finite.upkeep import PRECISIONS
+from depthscale.processes import shared_out
 from depthscale.progress import progress_bar
 
 SAVE_EVERY = 20.0  # seconds
 STREAMS = 1  # changes with the networks that a seed draws, so that saved runs do not mix them
-TASK = 0.25  # seconds of work, about, that a process is given at a time
 
 
 @dataclass(frozen=True)
@@ -121,17 +119,7 @@ def _in_order(job: Job, blocks: range, workers: int) -> Iterator[Array]:
             with working():
                 yield job.block(number, space)
         return
-    from joblib import Parallel, delayed
-
-    start = time.monotonic()
-    yield from job.blocks(blocks[:1])
-    each = max(1, min(int(TASK / (time.monotonic() - start)), len(blocks) // (4 * workers)))
-    tasks = (blocks[k : k + each] for k in range(1, len(blocks), each))
-    parallel = Parallel(workers, backend="loky", return_as="generator", inner_max_num_threads=1)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-        for results in parallel(delayed(job.blocks)(task) for task in tasks):
-            yield from results
+    yield from shared_out(job.blocks, blocks, workers)
 
 
 def _save(path: Path, job: Job, kept: list[Array]) -> None:
@@ -144,17 +132,10 @@ def _restored(path: Path | None, job: Job) -> list[Array]:
     """The blocks of an earlier run."""
     if path is None or not path.exists():
         return []
-    try:
-        # opened here: numpy leaves a file open that turns out to be cut
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            fingerprint, values = str(file["fingerprint"]), file["values"]
+    with saved_run(path) as file:
+        fingerprint, values = str(file["fingerprint"]), file["values"]
         if values.ndim != 4 or values.dtype != float:
             raise ValueError(f"values of shape {values.shape}")
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        raise InputError(
-            f"{path} is no saved run: it has been cut, or was written by something else; give"
-            " another name, or remove it to start anew"
-        ) from error
     if fingerprint != job.fingerprint:
         raise InputError(
             f"{path} was saved by a run of another lattice, start, seed, device or other depths;"
