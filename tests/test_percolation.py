@@ -140,6 +140,108 @@ def test_spreading_is_enumerated(automaton):
         assert chisquare(seen[likely], share * seen[likely].sum()).pvalue > 1e-4
 
 
+# Weather -----------------------------------------------------------------------------------------
+
+WEATHERS = [
+    (directed_percolation(0.45), directed_percolation(0.8), 3, [[0, 1], [1, 2], [2, 0]]),
+    (domany_kinzel(0.8, 0.3), domany_kinzel(0.4, 1.0), 3, [[0, 1], [1, 2], [2, 0]]),
+    (directed_percolation(0.3, "site", "bcc"), directed_percolation(0.9, "site", "bcc"), 2, BCC),
+]
+
+
+@pytest.mark.parametrize(("automaton", "weather", "length", "parents"), WEATHERS)
+def test_one_realisation_under_weather_has_the_mean_of_both_steps(
+    automaton, weather, length, parents
+):
+    """Alone it follows the chain whose matrix is the average; one of each block, for independence.
+
+    A first step from a full lattice has the mean of both models' means.
+    """
+    sites = len(parents)
+    states, first = transition(parents, automaton.chances)
+    _, second = transition(parents, weather.chances)
+    times, blocks = [1, 2, 3], 512
+    run = decay(automaton, length, times, BITS * blocks, seed=31, weather=weather)
+    law = np.zeros(2**sites)
+    law[-1] = 1.0
+    for k in range(3):
+        law = law @ (first + second) / 2
+        expected = np.bincount(states.sum(axis=1), weights=law, minlength=sites + 1)
+        numbers = (run.density[k::BITS, k] * sites).round().astype(int)
+        seen = np.bincount(numbers, minlength=sites + 1)
+        likely = expected * blocks > 5
+        assert np.all(seen[expected < 1e-12] == 0)
+        share = expected[likely] / expected[likely].sum()
+        assert chisquare(seen[likely], share * seen[likely].sum()).pvalue > 1e-4
+    means = run.blocks(BITS)
+    both = (automaton.chances[-1] + weather.chances[-1]) / 2
+    assert_near(means.mean[0], both, means.error[0])
+
+
+@pytest.mark.parametrize(("automaton", "weather", "length", "parents"), WEATHERS)
+def test_all_realisations_of_a_block_share_the_weather(automaton, weather, length, parents):
+    """The pair of two of them follows the average of the products, their mean scatters by it."""
+    sites, blocks = len(parents), 512
+    states, first = transition(parents, automaton.chances)
+    _, second = transition(parents, weather.chances)
+    pair = (np.kron(first, first) + np.kron(second, second)) / 2
+    number = states.sum(axis=1) / sites
+    run = decay(automaton, length, [1, 2, 3], BITS * blocks, seed=32, weather=weather)
+    law = np.zeros(4**sites)
+    law[-1] = 1.0
+    for k in range(3):
+        law = law @ pair
+        joint = law.reshape(2**sites, 2**sites)
+        one = joint.sum(axis=1)
+        variance = one @ number**2 - (one @ number) ** 2
+        covariance = number @ joint @ number - (one @ number) ** 2
+        lanes = run.density[:, k].reshape(blocks, BITS) - one @ number
+        # of the sum over pairs of different realisations, by its block
+        pairs = (lanes.sum(axis=1) ** 2 - (lanes**2).sum(axis=1)) / (BITS * (BITS - 1))
+        assert covariance > 0.1 * variance
+        assert_near(pairs.mean(), covariance, pairs.std() / math.sqrt(blocks))
+        # and none between blocks
+        means = lanes.mean(axis=1)
+        apart = means[1:] * means[:-1]
+        assert_near(apart.mean(), 0, apart.std() / math.sqrt(blocks - 1))
+
+
+def test_weather_repeats_and_that_of_the_same_model_is_none():
+    model, times = directed_percolation(0.6), [1, 5, 30]
+    wet = directed_percolation(0.75)
+    many = decay(model, 50, times, 200, seed=33, weather=wet)
+    again = decay(model, 50, times, 200, seed=33, weather=wet, workers=2)
+    np.testing.assert_array_equal(many.density, again.density)
+    np.testing.assert_array_equal(
+        many.density[:70], decay(model, 50, times, 70, 33, weather=wet).density
+    )
+    # by law, not by bits: 2,000 realisations that no weather ties together
+    same, none = (
+        decay(model, 50, times, 2000, seed=seed, weather=other)
+        for seed, other in ((34, model), (35, None))
+    )
+    assert_near(same.mean, none.mean, np.hypot(same.error, none.error))
+
+
+@pytest.mark.parametrize(
+    ("automaton", "weather"),
+    [
+        (directed_percolation(), 0.7),
+        (directed_percolation(), "rain"),
+        (directed_percolation(), directed_percolation(0.7, "site")),
+        (directed_percolation(lattice="bcc"), directed_percolation(lattice="cubic")),
+        (directed_percolation(), directed_percolation(0.0)),
+        (domany_kinzel(0.0, 0.5), domany_kinzel(0.5, 0.0)),
+        # as many different chances, for other numbers of active parents
+        (Automaton("a", "cubic", (0.2, 0.2, 0.5)), Automaton("b", "cubic", (0.2, 0.5, 0.5))),
+        (Automaton("a", "cubic", (0.2, 0.5, 0.2)), Automaton("b", "cubic", (0.2, 0.2, 0.5))),
+    ],
+)
+def test_models_whose_steps_cannot_take_turns_are_refused(automaton, weather):
+    with pytest.raises(InputError, match="weather is"):
+        decay(automaton, 10, [1], weather=weather)
+
+
 # Exact laws --------------------------------------------------------------------------------------
 
 

@@ -172,7 +172,7 @@ class TestProjection:
     def test_weights_and_order_of_families(self):
         problem = problem_of(draw(DP, 0))
         fits = best_fits(problem, truth_of(problem, DP))
-        aic = [fit.aic for fit in fits]
+        aic = [fit.criterion for fit in fits]
         assert aic == sorted(aic)
         assert weights(fits).sum() == pytest.approx(1)
         assert weights(fits)[0] == max(weights(fits))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from depthscale.finite.diffusion.solve import limit_law
     from depthscale.finite.diffusion.unshaped import Unshaped
     from depthscale.finite.ensemble import Ensemble, Pair
+    from depthscale.finite.finite_size import FiniteSizeLaw
     from depthscale.finite.lattice.lattice import Lattice
     from depthscale.finite.lattice.result import LatticeRun
     from depthscale.finite.lyapunov import lyapunov_exponent, measured_boundary
@@ -98,6 +99,7 @@ __all__ = [
     "Ensemble",
     "Evaluation",
     "FieldResponse",
+    "FiniteSizeLaw",
     "FiniteWidth",
     "GradientTheory",
     "InitReport",
@@ -181,6 +183,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "finite.finite_size": ("FiniteSizeLaw",),
     "finite.lattice.lattice": ("Lattice",),
     "finite.lattice.result": ("LatticeRun",),
     "finite.lyapunov": (

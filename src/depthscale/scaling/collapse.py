@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
 from depthscale.scaling.bases import Array
-from depthscale.scaling.fit import Fit, Problem, best_fits, least_size, weights
+from depthscale.scaling.fit import ROUGH, Fit, Problem, best_fits, least_size, solve, weights
 from depthscale.scaling.form import Form
 from depthscale.scaling.judgement import UNLIKELY, Evidence, warnings_of
 from depthscale.scaling.points import Points, as_points
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESAMPLES = 200
+
+CRITERIA = ("aic", "bic")
+
+DISTINCT, CLOSE_SECOND, NOTABLE = 3.0, 12.0, 1e-2
+"""Two coarse solutions are others if so many errors apart; one is tried again if its chi-square is
+so close to the least; and taken if it is then lower by so much."""
 
 
 class Estimate(NamedTuple):
@@ -55,7 +61,7 @@ class Collapse:
     names:
         The free parameters.
     fit, fits, weights:
-        The best fit, those with other families of curves that count, and their weights by AIC.
+        The best fit, those with other families of curves that count, and their weights.
     reduced_chi2, dof, p_value:
         Chi-square over its mean if the form holds (the degrees of freedom for uncorrelated points),
         that mean, and the chance of a larger one; of unknown errors 1 and no chance.
@@ -161,6 +167,7 @@ def collapse(
     fixed: Mapping[str, float] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     window: Mapping[str, tuple[float, float]] | None = None,
+    criterion: str = "aic",
     resamples: int | None = None,
     profile: bool = False,
     checks: bool = False,
@@ -170,7 +177,8 @@ def collapse(
 
     The form is fitted to ``y`` as measured, its master curve taken from several families (cubic
     splines on several scales, polynomials) of several sizes, and eliminated from the fit;
-    parameters are averages over the families by AIC, and their errors hold what these differ by.
+    parameters are averages over the families by AIC or BIC, and their errors hold what these differ
+    by.
 
     Parameters
     ----------
@@ -191,6 +199,8 @@ def collapse(
         held there and told.
     window:
         By column, the range of rows that are used.
+    criterion:
+        ``"aic"`` or ``"bic"``: by what curves are weighed, see ``Fit.criterion``.
     resamples:
         Fits to resampled measurements, for the errors; default 200 for realisations, else 0, which
         takes them from the curvature of chi-square.
@@ -225,6 +235,9 @@ def collapse(
     begin = {n: v for n, v in _named(parsed, start, "start").items() if n not in held}
     limits = _limits(parsed, bounds)
     problem = Problem(points, parsed, held)
+    if criterion not in CRITERIA:
+        raise InputError(f"criterion is {criterion!r}; expected one of {', '.join(CRITERIA)}")
+    problem.criterion = criterion
     _check_count(problem)
     fits, places, at_edge = _within(problem, begin, limits, seed)
     fit, share = fits[0], weights(fits)
@@ -382,6 +395,9 @@ def _within(
         first, places = search(problem, start, seed)
         problem.dilution = _dilution(first)
         fits = best_fits(problem, first.free)
+        if fits and (better := _better(fits[0], places)) is not None:
+            fits = best_fits(problem, better)
+        fits = _honest(fits)
         if not fits:
             raise InputError(
                 f"no curve with a parameter less than the {len(problem.y)} points could be fitted;"
@@ -398,6 +414,31 @@ def _within(
         problem = problem.holding(**beyond)
         start = {n: v for n, v in zip(first.problem.names, first.free, strict=True)
                  if n in problem.names}  # fmt: skip
+
+
+def _honest(fits: list[Fit]) -> list[Fit]:
+    """The fits, chosen anew where chi-square is bad: stated errors too small buy too many knots."""
+    if not fits:
+        return fits
+    reduced, _, chance = _goodness(fits[0])
+    if chance is None or not chance < UNLIKELY:
+        return fits
+    fits[0].problem.dilution *= max(1.0, reduced)
+    return best_fits(fits[0].problem, fits[0].free)
+
+
+def _better(best: Fit, places: Sequence[Fit]) -> Array | None:
+    """Where another of the coarse solutions leads lower, with the curve that was chosen."""
+    size = np.sqrt(np.maximum(np.diag(best.covariance), 0))
+    found, least = None, best.cost - NOTABLE
+    for place in places:
+        near = np.abs(place.free - best.free) <= DISTINCT * size
+        if near.all() or place.cost > places[0].cost + CLOSE_SECOND * best.problem.dilution:
+            continue
+        again = solve(best.problem, best.basis, place.free, tolerance=ROUGH)
+        if again is not None and again.cost < least:
+            found, least = again.free, again.cost
+    return found
 
 
 def _dilution(fit: Fit) -> float:

@@ -43,7 +43,11 @@ def as_record(found: Collapse) -> dict[str, Any]:
         "overlap": found.fit.overlap,
         "curve": str(found.fit.basis),
         "curves": [
-            {"curve": str(fit.basis), "weight": float(w), "aic": _number(fit.aic)}
+            {
+                "curve": str(fit.basis),
+                "weight": float(w),
+                fit.problem.criterion: _number(fit.criterion),
+            }
             for fit, w in zip(found.fits, found.weights, strict=True)
         ],
         "stability": [_window(w) for w in found.stability],

@@ -55,7 +55,7 @@ WIDE = 100.0
 """Ranges of a variable that no shift is known to be within, if its error is as large."""
 
 IRRELEVANT = 12.0
-"""Difference of AIC at which a curve no longer counts: a weight of exp(-6)."""
+"""Difference of the criterion at which a curve no longer counts: a weight of exp(-6)."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,11 @@ class Fit:
         return float(residual @ residual)
 
     @property
+    def cost(self) -> float:
+        """What is least: chi-square, and what holds parameters that no point settles."""
+        return float(self.trial.residual @ self.trial.residual)
+
+    @property
     def spent(self) -> float:
         """Free parameters, and coefficients as far as the points settle them."""
         return float(self.free.size + (self.trial.span[: len(self.problem.y)] ** 2).sum())
@@ -119,18 +124,21 @@ class Fit:
         return len(self.problem.y) - self.spent
 
     @property
-    def aic(self) -> float:
-        """Akaike's criterion; with the error scale fitted (and Hurvich's term) where unknown.
+    def criterion(self) -> float:
+        """Akaike's or Schwarz's criterion; with the error scale fitted where errors are unknown.
 
-        Not Schwarz's: no family holds the true curve, so that the data should decide how much of it
-        is told. Over 200 draws like directed percolation with a correction, his fewer coefficients
-        made parameters scatter more, by 1 to 6 %, and stated less.
+        Akaike's (with Hurvich's term for unknown errors) is the default: no family holds the true
+        curve, so that the data should decide how much of it is told. Over 200 draws like directed
+        percolation with a correction, the fewer coefficients of Schwarz's made parameters scatter
+        more, by 1 to 6 %, and stated less.
         """
         n, k = len(self.problem.y), self.spent
-        if self.problem.errors_known:
-            return self.chi2 / self.problem.dilution + 2 * k
-        cost = n * math.log(max(self.chi2, 1e-300) / n)
-        return cost + 2 * k + 2 * k * (k + 1) / max(n - k - 1, 1e-3)
+        known = self.problem.errors_known
+        cost = self.chi2 if known else n * math.log(max(self.chi2, 1e-300) / n)
+        cost /= self.problem.dilution
+        if self.problem.criterion == "bic":
+            return cost + math.log(n) * k
+        return cost + 2 * k + (0 if known else 2 * k * (k + 1) / max(n - k - 1, 1e-3))
 
     @property
     def jacobian(self) -> Array:
@@ -252,7 +260,9 @@ class Problem:
         self.names = tuple(n for n in form.parameters if n not in self.fixed)
         self.errors_known = points.errors_known
         self.dilution = 1.0
-        """What the noise along a curve is larger by than that of one point, where correlated."""
+        self.criterion = "aic"
+        """What the noise along a curve is larger by than that of one point, where correlated; times
+        what chi-square is too large by."""
         self._evaluated = form.bind({name: points.columns[name] for name in form.variables})
         self._place = [form.parameters.index(name) for name in self.names]
         self._values = np.array([self.fixed.get(name, math.nan) for name in form.parameters])
@@ -310,7 +320,9 @@ class Problem:
 
     def holding(self, **fixed: float) -> Problem:
         """The same problem with more parameters held."""
-        return Problem(self.points, self.form, {**self.fixed, **fixed})
+        other = Problem(self.points, self.form, {**self.fixed, **fixed})
+        other.criterion, other.dilution = self.criterion, self.dilution
+        return other
 
     def values(self, free: Array) -> Array:
         """All parameters in the order of the form."""
@@ -470,7 +482,7 @@ def coarse(problem: Problem, free: Array) -> Basis:
 
 
 def best_fits(problem: Problem, start: Array) -> list[Fit]:
-    """Fits with every family and size that count, the best first (by AIC).
+    """Fits with every family and size that count, the best first (by the criterion).
 
     Sizes go up until two in a row are worse than the best of their family.
     """
@@ -483,7 +495,7 @@ def best_fits(problem: Problem, start: Array) -> list[Fit]:
             fit = solve(problem, basis, place, tolerance=ROUGH)
             if fit is None or fit.dof <= 0:
                 continue
-            if own and fit.aic > min(f.aic for f in own):
+            if own and fit.criterion > min(f.criterion for f in own):
                 worse += 1
             else:
                 worse, place = 0, fit.free
@@ -491,14 +503,14 @@ def best_fits(problem: Problem, start: Array) -> list[Fit]:
             if worse == 2:
                 break
         found += own
-    least = min((fit.aic for fit in found), default=math.inf)
-    kept = [fit for fit in found if fit.aic < least + IRRELEVANT]
+    least = min((fit.criterion for fit in found), default=math.inf)
+    kept = [fit for fit in found if fit.criterion < least + IRRELEVANT]
     fine = [solve(problem, fit.basis, fit.free) or fit for fit in kept]
-    return sorted(fine, key=lambda fit: fit.aic)
+    return sorted(fine, key=lambda fit: fit.criterion)
 
 
 def weights(fits: Sequence[Fit]) -> NDArray[np.float64]:
-    """Of the curves by their AIC, of sum 1."""
-    aic = np.array([fit.aic for fit in fits])
-    raw = np.exp(-(aic - aic.min()) / 2)
+    """Of the curves by their criterion, of sum 1."""
+    found = np.array([fit.criterion for fit in fits])
+    raw = np.exp(-(found - found.min()) / 2)
     return np.asarray(raw / raw.sum())

@@ -52,7 +52,7 @@ def search(problem: Problem, given: Mapping[str, float], seed: int) -> tuple[Fit
         )
     if given and problem.errors_known and min(fit.chi2 / max(fit.dof, 1.0) for fit in fits) > POOR:
         fits += search(problem, {}, seed)[1]  # a start this wrong is no wish
-    fits.sort(key=lambda fit: (fit.overlap < ENOUGH, fit.chi2))
+    fits.sort(key=lambda fit: (fit.overlap < ENOUGH, fit.cost))
     return fits[0], fits
 
 

@@ -145,11 +145,12 @@ def tangent_kernel(
     apart = apart + np.sqrt(state[0] * state[1]) * state[2]
     scale = np.zeros_like(theta1)  # the logarithm of what the three are multiples of
     for hop in range(1, depth + 1):
-        terms = _Hop.of(layer, *state, np.exp(-scale))
-        theta1, theta2, apart = terms.next(theta1, theta2, apart)
         with np.errstate(over="ignore", invalid="ignore"):
+            terms = _Hop.of(layer, *state, np.exp(-scale))
+            theta1, theta2, apart = terms.next(theta1, theta2, apart)
             state = layer.pair_map(*state)
-        if not (np.all(np.isfinite(state[0] + state[1])) and np.all(state[0] * state[1] > 0)):
+        finite = np.isfinite(state[0]) & np.isfinite(state[1])
+        if not np.all(finite & (np.minimum(state[0], state[1]) > 0)):
             raise InputError(
                 f"the length leaves the range of float64 at layer {hop}; follow fewer layers, or"
                 " weights that keep the length"

@@ -373,8 +373,8 @@ def _cutoffs(runs: Runs) -> list[Claim]:
             " contact process",
             0.5,
             float(other),
-            0.02,
-            "a quarter of a tenth of the difference to 1",
+            0.05,
+            "a tenth of the difference to 1",
             f"steps at which the mean of rho is half of its limit, over sqrt(N):"
             f" {listed(np.array(steps) / np.sqrt(data.SITES), 3)} at N ="
             f" {', '.join(map(str, data.SITES))}. At infinite size both have the same map, the same"

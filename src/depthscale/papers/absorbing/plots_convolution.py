@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -91,9 +91,10 @@ def decays(runs: Runs, target: Path) -> Figure:
     with style():
         figure = page((10.4, 3.5))
         left, middle, right = figure.subplots(1, 3)
-        _decays(left, convolution.shared(runs))
+        found = convolution.shared(runs)
+        _decays(left, found)
         left.set_title("shared weights, ring of 256")
-        _effective(middle, convolution.shared(runs), convolution.DELTA, "directed percolation")
+        _effective(middle, found, "slopes", convolution.DELTA, "directed percolation")
         _broadening(right, runs)
         return finish(figure, target)
 
@@ -106,7 +107,7 @@ def local(runs: Runs, target: Path) -> Figure:
         found = convolution.local(runs)
         _decays(left, found)
         left.set_title(f"own weights, ring of {found[0].sites:,}")
-        _effective(middle, found, 1.15, "multiplicative noise, 1.15")
+        _effective(middle, found, "slopes", 1.15, "multiplicative noise")
         ranges = convolution.windows_of(runs, convolution.LOCAL_WINDOWS)
         _collapse(right, convolution.collapsed(runs, ranges[-1], "local"), ranges[-1])
         return finish(figure, target)
@@ -124,10 +125,9 @@ def plane(runs: Runs, target: Path) -> Figure:
             figure.subplots(1, 2), known.items(), strict=True
         ):
             found = convolution.plane(runs, sharing)
-            _effective(axes, found, value, text)
             edge = round(found[0].sites ** 0.5)
             words = "shared" if sharing == "shared" else "own"
-            axes.set_title(f"{words} weights, {edge} x {edge}")
+            _effective(axes, found, f"{words} weights, {edge} x {edge}", value, text)
         return finish(figure, target)
 
 
@@ -147,14 +147,14 @@ def _decays(axes: Axes, found: Sequence[LatticeRun]) -> None:
     axes.set_ylabel(r"mean $\rho$")
     few_ticks(axes.xaxis)
     few_ticks(axes.yaxis)
-    row, side = free_corner(axes, np.concatenate(x), np.concatenate(y), (0.5, 0.45))
+    corner: Any = free_corner(axes, np.concatenate(x), np.concatenate(y), (0.5, 0.45))
     axes.legend(
-        title=r"$\sigma_w$", ncols=2, loc=f"{row} {side}", alignment="left", fontsize=7,
+        title=r"$\sigma_w$", ncols=2, loc=" ".join(corner), alignment="left", fontsize=7,
         handlelength=1.2, columnspacing=0.8,
     )  # fmt: skip
 
 
-def _effective(axes: Axes, found: Sequence[LatticeRun], known: float, text: str) -> None:
+def _effective(axes: Axes, found: Sequence[LatticeRun], what: str, known: float, text: str) -> None:
     """Of pairs of depths a factor of two apart."""
     values = []
     for run, colour in zip(found, sequence(len(found)), strict=True):
@@ -171,17 +171,14 @@ def _effective(axes: Axes, found: Sequence[LatticeRun], known: float, text: str)
         )
         values.append(local_.value[shown])
     axes.axhline(known, color="black", lw=0.9, ls="--")
-    axes.annotate(
-        text, (0.99, known), (0, 2), xycoords=("axes fraction", "data"),
-        textcoords="offset points", ha="right", va="bottom", fontsize=8,
-    )  # fmt: skip
     low, high = np.quantile(np.concatenate([*values, [known]]), [0.02, 0.9])
-    axes.set_ylim(min(low, -0.1 * known), max(high, 2 * known))
+    low, high = min(low, -0.1 * known), max(high, 1.3 * known)
+    axes.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
     axes.set_xscale("log")
     few_ticks(axes.xaxis)
     axes.set_xlabel("layer $l$")
     axes.set_ylabel(EFFECTIVE)
-    axes.set_title("effective exponents")
+    axes.set_title(f"{what}; dashed: {text}")
     axes.legend(
         title=r"$\sigma_w$", ncols=3, loc="upper left", alignment="left", fontsize=7,
         handlelength=1.2, columnspacing=0.8,
@@ -218,8 +215,8 @@ def _collapse(axes: Axes, found: Collapse, window: tuple[int, int]) -> None:
     delta = found["delta"]
     axes.set_title(rf"layers {window[0]} to {window[1]}: $\delta$ = {delta.value:.2f}"
                    f"({delta.error:.2f})")  # fmt: skip
-    row, side = free_corner(axes, x[y > 0], y[y > 0], (0.3, 0.25))
-    axes.legend(title="layer", loc=f"{row} {side}", alignment="left")
+    corner: Any = free_corner(axes, x[y > 0], y[y > 0], (0.3, 0.25))
+    axes.legend(title="layer", loc=" ".join(corner), alignment="left")
 
 
 def _legend(axes: Axes, size: tuple[float, float]) -> None:
@@ -230,8 +227,8 @@ def _legend(axes: Axes, size: tuple[float, float]) -> None:
         if line.get_transform() == axes.transData
     ]
     points = np.concatenate(ends) if ends else np.empty((0, 2))
-    row, side = free_corner(axes, points[:, 0], points[:, 1], size)
-    axes.legend(loc=f"{row} {side}")
+    corner: Any = free_corner(axes, points[:, 0], points[:, 1], size)
+    axes.legend(loc=" ".join(corner))
 
 
 def _logs(axes: Axes) -> None:
