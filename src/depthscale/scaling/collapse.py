@@ -397,6 +397,7 @@ def _within(
         fits = best_fits(problem, first.free)
         if fits and (better := _better(fits[0], places)) is not None:
             fits = best_fits(problem, better)
+        fits = _honest(fits)
         if not fits:
             raise InputError(
                 f"no curve with a parameter less than the {len(problem.y)} points could be fitted;"
@@ -413,6 +414,17 @@ def _within(
         problem = problem.holding(**beyond)
         start = {n: v for n, v in zip(first.problem.names, first.free, strict=True)
                  if n in problem.names}  # fmt: skip
+
+
+def _honest(fits: list[Fit]) -> list[Fit]:
+    """The fits, chosen anew where chi-square is bad: stated errors too small buy too many knots."""
+    if not fits:
+        return fits
+    reduced, _, chance = _goodness(fits[0])
+    if chance is None or not chance < UNLIKELY:
+        return fits
+    fits[0].problem.dilution *= max(1.0, reduced)
+    return best_fits(fits[0].problem, fits[0].free)
 
 
 def _better(best: Fit, places: Sequence[Fit]) -> Array | None:

@@ -261,7 +261,8 @@ class Problem:
         self.errors_known = points.errors_known
         self.dilution = 1.0
         self.criterion = "aic"
-        """What the noise along a curve is larger by than that of one point, where correlated."""
+        """What the noise along a curve is larger by than that of one point, where correlated; times
+        what chi-square is too large by."""
         self._evaluated = form.bind({name: points.columns[name] for name in form.variables})
         self._place = [form.parameters.index(name) for name in self.names]
         self._values = np.array([self.fixed.get(name, math.nan) for name in form.parameters])

@@ -225,7 +225,7 @@ def _others(found: Evidence) -> Iterator[str]:
         return
     size = np.sqrt(np.abs(np.diag(found.covariance)))
     names, best = fit.problem.names, min(place.chi2 for place in same)
-    allowed = ELSEWHERE * fit.problem.dilution * max(found.scale, 1e-300) ** 2
+    allowed = ELSEWHERE * max(fit.problem.dilution, found.scale**2, 1e-300)
     for place in same:
         far = np.abs(place.free - fit.free) > 10 * size
         if not far.any() or place.chi2 - best >= allowed or place.overlap < LITTLE:

@@ -62,8 +62,8 @@ class Window:
     shifts:
         By parameter, the distance to the fit of all points in standard errors of that distance.
     p_value:
-    Of the rise of chi-square to the parameters of all points, if the form holds; of its fall by
-    an added correction, if there is none. None where it could not be told.
+        Of the rise of chi-square to the parameters of all points, if the form holds; of its fall by
+        the amplitude of an added correction, if there is none. None where it could not be told.
     """
 
     what: str
