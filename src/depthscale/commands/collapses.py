@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from depthscale.answers import InputError
 from depthscale.commands import Command
 from depthscale.commands.options import count, number, seed
 from depthscale.commands.output import (
@@ -57,6 +58,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{name}", required=True, metavar="COLUMN", help=what)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--error", metavar="COLUMN", help="standard errors")
+    source.add_argument("--covariance", type=Path, metavar="PATH",
+        help="or: their covariance in the order of the rows: .npy, or a .csv without a header")  # fmt: skip
     source.add_argument("--realisation", metavar="COLUMN", help="or: tells realisations apart")
     add("--start", type=_assigned, action="append", default=[], metavar="NAME=VALUE",
         help="where to begin (default: everywhere)")  # fmt: skip
@@ -66,6 +69,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="limits of a parameter; where it runs into one, that is told")  # fmt: skip
     add("--window", type=_range, action="append", default=[], metavar="COLUMN=LOW:HIGH",
         help="rows that are used")  # fmt: skip
+    add("--criterion", choices=("aic", "bic"), default="aic", help="by which curves are weighed "
+        "(default aic)")  # fmt: skip
     add("--resamples", type=count, help="resampled fits for the errors (default 200 for "
         "realisations, else 0: curvature)")  # fmt: skip
     add("--profile", action="store_true", help="68 %% intervals from the profile of chi-square")
@@ -92,6 +97,20 @@ def _range(text: str) -> tuple[str, tuple[float, float]]:
     return name.strip(), (number(parts[0]), number(parts[1]))
 
 
+def _matrix(path: Path) -> Any:
+    """A square matrix from a file."""
+    import numpy as np
+
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, allow_pickle=False)
+        return np.loadtxt(path, delimiter=",", ndmin=2)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"{path} holds no matrix ({error}); expected .npy, or numbers between commas"
+        ) from error
+
+
 def run(options: argparse.Namespace) -> int:
     """Print the collapse, save it and draw it."""
     check_writable(options.save, (".nc",))
@@ -107,11 +126,13 @@ def run(options: argparse.Namespace) -> int:
             x=options.x,
             size=options.size,
             error=options.error,
+            covariance=None if options.covariance is None else _matrix(options.covariance),
             realisation=options.realisation,
             start=dict(options.start),
             fixed=dict(options.fix),
             bounds=dict(options.bound),
             window=dict(options.window),
+            criterion=options.criterion,
             resamples=options.resamples,
             profile=options.profile,
             checks=options.checks,
