@@ -59,7 +59,8 @@ import numpy as np  # noqa: E402
 
 from _record import save  # noqa: E402
 from depthscale.scaling.collapse import collapse  # noqa: E402
-from depthscale.scaling.fit import Problem, best_fits, coarse, solve, weights  # noqa: E402
+from depthscale.scaling.families import best_fits, coarse, weights  # noqa: E402
+from depthscale.scaling.fit import Problem, solve  # noqa: E402
 from depthscale.scaling.form import Form  # noqa: E402
 from depthscale.scaling.points import as_points  # noqa: E402
 from scaling_truth import DP, ISING, Law, Synthetic, draw, least_errors  # noqa: E402

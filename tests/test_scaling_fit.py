@@ -14,7 +14,8 @@ from scipy.interpolate import BSpline
 
 from depthscale.scaling.bases import Basis, Warp
 from depthscale.scaling.collapse import collapse
-from depthscale.scaling.fit import Problem, best_fits, coarse, overlap, solve, weights
+from depthscale.scaling.families import best_fits, coarse, weights
+from depthscale.scaling.fit import Problem, overlap, solve
 from depthscale.scaling.form import Form
 from depthscale.scaling.points import as_points
 from depthscale.scaling.uncertainty import profile, resampled

@@ -58,8 +58,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{name}", required=True, metavar="COLUMN", help=what)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--error", metavar="COLUMN", help="standard errors")
-    source.add_argument("--covariance", type=Path, metavar="PATH",
-        help="or: their covariance in the order of the rows: .npy, or a .csv without a header")  # fmt: skip
+    source.add_argument(
+        "--covariance",
+        type=Path,
+        metavar="PATH",
+        help="or: their covariance, in the order of the rows: .npy, or .csv without a header",
+    )
     source.add_argument("--realisation", metavar="COLUMN", help="or: tells realisations apart")
     add("--start", type=_assigned, action="append", default=[], metavar="NAME=VALUE",
         help="where to begin (default: everywhere)")  # fmt: skip

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError
 from depthscale.scaling.bases import Array
-from depthscale.scaling.fit import ROUGH, Fit, Problem, best_fits, least_size, solve, weights
+from depthscale.scaling.families import best_fits, least_size, weights
+from depthscale.scaling.fit import ROUGH, Fit, Problem, solve
 from depthscale.scaling.form import Form
 from depthscale.scaling.judgement import UNLIKELY, Evidence, warnings_of
 from depthscale.scaling.points import Points, as_points

@@ -12,7 +12,8 @@ import numpy as np
 
 from depthscale.answers import InputError
 from depthscale.scaling.bases import Array, Basis, Warp
-from depthscale.scaling.fit import DECADES, ROUGH, Fit, Problem, coarse, overlap, solve
+from depthscale.scaling.families import DECADES, coarse
+from depthscale.scaling.fit import ROUGH, Fit, Problem, overlap, solve
 
 EXPONENTS = (-1.5, 2.5)
 AMPLITUDES = (-0.8, 0.8)
