@@ -123,7 +123,7 @@ def whole(**options: Any) -> Fitter:
 
 
 def alone(data: Synthetic, seed: int) -> Answer:
-    """From the start given, without any other: average and errors over the curves by their BIC."""
+    """From the start given, without any other: average and errors over the curves by their weight."""
     begin, start = data.law.start(*FACTORS), time.process_time()
     form = Form.parse(data.form, list(data.law.grid))
     problem = Problem(as_points(data.table, **data.named(), variables=form.variables), form)
