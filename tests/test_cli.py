@@ -7,6 +7,8 @@ import csv
 import json
 import math
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -196,13 +198,14 @@ class TestHelp:
     def test_examples_parse(self):
         # Every line of every help text that starts with the command must be a valid one.
         shown = cli.TOP + "".join(cli.command(name).examples for name in cli.ROOMS)
+        shown = re.sub(r"\\\n +", "", shown)
         lines = [line.split("    ")[0].strip() for line in shown.splitlines()]
         commands = [
             line for line in lines if line.startswith("depthscale ") and "(" not in line[:14]
         ]
         assert len(commands) >= 31
         for line in commands:
-            words = [word.strip('"') for word in line.split()[1:]]
+            words = shlex.split(line)[1:]
             assert cli._parser().parse_args(words).command == words[0]
 
     def test_version_and_no_command(self, run, capsys):

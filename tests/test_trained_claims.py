@@ -188,7 +188,7 @@ def test_retrain_runs_every_trial_and_uses_it(tmp_path, monkeypatch):
 def test_retrain_takes_a_folder_and_the_paper(tmp_path, capsys):
     assert papers.main(["dropout", "--retrain"]) == 2
     assert "--retrain takes --out" in capsys.readouterr().err
-    with pytest.raises(InputError, match="gradients trains"):
+    with pytest.raises(InputError, match="the others train"):
         papers.reproduce("gradients", tmp_path, retrain=True)
 
 

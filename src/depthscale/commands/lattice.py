@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from depthscale.answers import InputError
 from depthscale.commands import Command
 from depthscale.commands.options import (
@@ -151,6 +149,8 @@ def lattice(options: argparse.Namespace) -> int:
 
 def _runs(options: argparse.Namespace) -> list[LatticeRun]:
     """One run for each sigma_w, with a seed of its own."""
+    import numpy as np
+
     scales = np.linspace(*options.sigma_w).tolist()
     lattices = [_lattice(options, sigma_w) for sigma_w in scales]
     return [
@@ -215,7 +215,7 @@ def _save(runs: list[LatticeRun], path: Path) -> None:
     data = xr.concat([run.to_xarray() for run in runs], "sigma_w", combine_attrs="drop_conflicts")
     data = data.assign_coords(sigma_w=[run.about["sigma_w"] for run in runs])
     for name in ("depth", "realisation"):  # whole numbers of netCDF 3, which needs no library
-        data[name] = data[name].astype(np.int32)
+        data[name] = data[name].astype("int32")
     data.to_netcdf(path, engine="scipy")
 
 
