@@ -123,7 +123,7 @@ def whole(**options: Any) -> Fitter:
 
 
 def alone(data: Synthetic, seed: int) -> Answer:
-    """From the start given, without any other: average and errors over the curves by their weight."""
+    """From the start given, without any other: average and errors over all curves."""
     begin, start = data.law.start(*FACTORS), time.process_time()
     form = Form.parse(data.form, list(data.law.grid))
     problem = Problem(as_points(data.table, **data.named(), variables=form.variables), form)

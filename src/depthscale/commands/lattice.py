@@ -44,7 +44,7 @@ examples:
   depthscale lattice --activation tanh --sigma-w 1.65:1.95:7 --sigma-b .3 --save runs.csv
   depthscale lattice --activation tanh --sigma-w 1.8 --sigma-b .3 --start site --plot spread.svg
   depthscale lattice --activation tanh --sigma-w 1.4 --sigma-b .3 --sharing local --size 64x64
-  depthscale lattice --activation erf --sigma-w 1.5 --start 1e-200 --checkpoint run.npz   (resumes)
+  depthscale lattice --activation erf --sigma-w 1.5 --start 1e-99 --checkpoint run.npz    (resumes)
 
 Sends two inputs through random convolutional networks with circular padding, and follows how far
 they are apart: rho = 1 - Pearson correlation over channels and sites, however small. Every network
