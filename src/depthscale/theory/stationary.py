@@ -30,6 +30,7 @@ _NARROWEST = 1e-6
 """Deviation below which the terms of the log density, of size 1e12, lose it to rounding."""
 
 _NODES = 24
+_RULE = np.polynomial.legendre.leggauss(_NODES)
 _NEGLIGIBLE = 1e-18  # curvature of the log density below which it is a straight line
 
 
@@ -133,7 +134,7 @@ class StationaryLaw:
             )
         left, right = (self._edges(top, power, side) for side in (-1.0, 1.0))
         edges = np.array([*left[::-1], top, *right])
-        x, w = np.polynomial.legendre.leggauss(_NODES)
+        x, w = _RULE
         half = np.diff(edges)[:, None] / 2
         nodes = edges[:-1, None] + half * (1 + x)
         peak = float(self._log_density(np.array(top), power))
@@ -192,7 +193,7 @@ class StationaryLaw:
         inside = np.clip(u, edges[0], edges[-1])
         panel = np.clip(np.searchsorted(edges, inside) - 1, 0, len(edges) - 2)
         before = np.concatenate([[0.0], np.cumsum(self._shares)])[panel]
-        x, w = np.polynomial.legendre.leggauss(_NODES)
+        x, w = _RULE
         half = (inside - edges[panel])[..., None] / 2
         part = (half * w * self.pdf(edges[panel][..., None] + half * (1 + x))).sum(axis=-1)
         return np.asarray(np.clip(before + part, 0.0, 1.0))
