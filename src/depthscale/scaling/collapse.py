@@ -431,10 +431,11 @@ def _honest(fits: list[Fit]) -> list[Fit]:
 def _better(best: Fit, places: Sequence[Fit]) -> Array | None:
     """Where another of the coarse solutions leads lower, with the curve that was chosen."""
     size = np.sqrt(np.maximum(np.diag(best.covariance), 0))
-    found, least = None, best.cost - NOTABLE
+    found, least = None, best.cost - NOTABLE * best.error_scale**2
+    close = CLOSE_SECOND * best.problem.dilution * places[0].error_scale ** 2
     for place in places:
         near = np.abs(place.free - best.free) <= DISTINCT * size
-        if near.all() or place.cost > places[0].cost + CLOSE_SECOND * best.problem.dilution:
+        if near.all() or place.cost > places[0].cost + close:
             continue
         again = solve(best.problem, best.basis, place.free, tolerance=ROUGH)
         if again is not None and again.cost < least:
@@ -480,12 +481,16 @@ def _averaged(
     apart = values - middle
     spread = (share[:, None] * apart).T @ apart
     if len(drawn) > 1:
-        factor = scale if fits[0].problem.points.groups else 1.0
-        statistical = np.atleast_2d(np.cov(drawn.T)) * factor**2
+        statistical = np.atleast_2d(np.cov(drawn.T)) * _widened(fits[0], scale) ** 2
     else:
         unit = [fit.covariance / max(fit.error_scale, 1e-300) ** 2 for fit in fits]
         statistical = np.einsum("k,kij->ij", share, unit) * scale**2
     return middle, spread, statistical
+
+
+def _widened(fit: Fit, scale: float) -> float:
+    """``scale`` over that of the noise which resamples have already."""
+    return scale / max(fit.error_scale, 1e-300)
 
 
 def _estimates(
@@ -507,6 +512,7 @@ def _estimates(
             f"{len(drawn)} resamples of {'whole realisations' if whole else 'the stated noise'}"
         )
         sides = np.abs(np.quantile(drawn, [0.16, 0.84], axis=0) - np.median(drawn, axis=0))
+        sides *= _widened(fit, scale)
         low, high = (
             middle - np.hypot(sides[0], np.sqrt(np.diag(spread))),
             middle + np.hypot(sides[1], np.sqrt(np.diag(spread))),

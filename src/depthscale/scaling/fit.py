@@ -47,6 +47,9 @@ FINE, ROUGH = 1e-9, 1e-5
 WIDE = 100.0
 """Ranges of a variable that no shift is known to be within, if its error is as large."""
 
+FAINT = 1e-5
+"""Of the size of ``y``, the noise that parameters are held against where errors are unknown."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -249,8 +252,8 @@ class Problem:
         self.fixed = dict(fixed or {})
         self.names = tuple(n for n in form.parameters if n not in self.fixed)
         self.errors_known = points.errors_known
-        self.dilution = 1.0
         self.criterion = "aic"
+        self.dilution = 1.0
         """What the noise along a curve is larger by than that of one point, where correlated; times
         what chi-square is too large by."""
         self._evaluated = form.bind({name: points.columns[name] for name in form.variables})
@@ -258,11 +261,12 @@ class Problem:
         self._values = np.array([self.fixed.get(name, math.nan) for name in form.parameters])
         self.units = self._units()
         roles = [form.roles[name] for name in self.names]
-        self._hold = 1 / (self.units * [FAR[role.kind] for role in roles])
+        reach = self.units * [FAR[role.kind] for role in roles]
+        self._hold = self._noise() / reach
         self.far = np.array(
             [
-                WIDE * float(np.ptp(points.columns[role.variable])) if at == 0 else 1 / at
-                for role, at in zip(roles, self._hold.tolist(), strict=True)
+                at if math.isfinite(at) else WIDE * float(np.ptp(points.columns[role.variable]))
+                for role, at in zip(roles, reach.tolist(), strict=True)
             ]
         )
         """Errors beyond which a parameter is not settled."""
@@ -270,6 +274,12 @@ class Problem:
         if points.covariance is not None:
             self._whitening = np.linalg.inv(np.linalg.cholesky(points.covariance))
         self.y = self.whiten(points.y)
+
+    def _noise(self) -> float:
+        """Of a whitened residual: 1, or little of ``y`` where errors, and so its unit, are open."""
+        if self.errors_known:
+            return 1.0
+        return FAINT * float(np.sqrt(np.mean(self.points.y**2))) or 1.0
 
     def _units(self) -> Array:
         """Of every free parameter: 1, or the amplitude that changes the form by its own size.

@@ -246,9 +246,9 @@ def _data(found: Evidence) -> Iterator[str]:
             "no errors were given: all points count alike, and their scatter about the curve is"
             " taken as their error, so that chi-square cannot speak against the form"
         )
-    if points.groups and min(len(group.values) for group in points.groups) < FEW:
-        least = min(len(group.values) for group in points.groups)
-        yield f"{least} realisations only: errors from so few are rough"
+    if points.groups and points.counts.min() < FEW:
+        least = points.counts.min()
+        yield f"{least:.0f} realisations only: errors from so few are rough"
     if len(points.sizes) == 2:
         yield "two system sizes only: corrections to scaling cannot be seen"
     if len(found.drawn) < 0.95 * found.asked:

@@ -199,17 +199,24 @@ def _window(fit: Fit, part: Fit, mask: NDArray[np.bool_], what: str, scale: floa
     moved = part.free[places] - fit.free
     errors = np.sqrt(np.diag(part.covariance))[places] * scale / max(part.error_scale, 1e-300)
     spread = np.sqrt(np.diag(difference))
-    mean, _ = part.chi2_expected
     return Window(
         what,
         len(part.problem.points),
         tuple(part.problem.points.sizes.tolist()),
         dict(zip(names, part.free[places].tolist(), strict=True)),
         dict(zip(names, errors.tolist(), strict=True)),
-        part.chi2 / mean if mean > 0 else float("nan"),
+        _reduced(fit, part),
         {n: float(m / s) if s > 0 else 0.0 for n, m, s in zip(names, moved, spread, strict=True)},
         _chance(rise, _weights(fit, part, difference, scale)) if _holds(part, scale) else None,
     )
+
+
+def _reduced(fit: Fit, part: Fit) -> float:
+    """Chi-square over its mean; of unknown errors in the variance that all points have."""
+    mean, _ = part.chi2_expected
+    if not (mean > 0 and fit.error_scale > 0):
+        return float("nan")
+    return part.chi2 / mean / fit.error_scale**2
 
 
 def _holds(part: Fit, scale: float) -> bool:
