@@ -460,7 +460,8 @@ def test_networks_that_leave_the_range_of_floats_are_not_counted_as_dead():
     found = lattice.run(60, 4, "site", q0=10.0, record=[0, 60])
     for name in ("rho", "local", "active"):
         assert np.isnan(found.of(name)[:, -1]).all()
-    assert np.isnan(found.survival()[-1]) and found.survival()[0] == 1
+    assert np.isnan(found.survival()[-1])
+    assert found.survival()[0] == 1
     assert found.to_dict()["active_sites"][-1] is None
 
 

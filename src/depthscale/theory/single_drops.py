@@ -34,8 +34,8 @@ def visit(order: float, power: float, bend: float, beta: float, sizes: ArrayLike
     Raises
     ------
     InputError
-        ``power >= 0``, or so close to it that what a jump starts lasts for more panels than 100,000;
-        no positive order, or numbers out of range.
+        ``power >= 0``, or so close to 0 that what a jump starts takes over 100,000 panels; no
+        positive order, or numbers out of range.
     """
     k, jump = as_number("order", order), as_numbers("sizes", sizes)
     power, bend, beta = (
