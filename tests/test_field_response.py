@@ -289,3 +289,18 @@ def test_bad_input_is_refused(call):
 def test_nothing_dropped_leaves_nothing():
     assert float(visit(1.0, -0.5, 1.0, 1.0, 0.0)) == 0.0
     assert visit(1.0, -0.5, 1.0, 1.0, [0.0, 1.0])[1] > 0
+
+
+def test_what_single_drops_leave_takes_numbers_in_range():
+    for power, bend, beta in (
+        (0.0, 1.0, 1.0),
+        (-math.inf, 1.0, 1.0),
+        (-1.0, math.inf, 1.0),
+        (-1.0, 1.0, 0.0),
+        (-1.0, 1.0, math.nan),
+        (-1e-9, 1.0, 1.0),
+    ):
+        with pytest.raises(InputError):
+            visit(1.0, power, bend, beta, [1.0])
+    with pytest.raises(InputError):
+        field_response(MeanField("relu", 2**0.5)).susceptibility("a")

@@ -455,6 +455,21 @@ def test_the_smallest_lattices_run(channels):
             assert np.isfinite(found.of("local")).all()
 
 
+def test_networks_that_leave_the_range_of_floats_are_not_counted_as_dead():
+    lattice = Lattice(lambda x: x**3, 3.0, size=8)
+    found = lattice.run(60, 4, "site", q0=10.0, record=[0, 60])
+    for name in ("rho", "local", "active"):
+        assert np.isnan(found.of(name)[:, -1]).all()
+    assert np.isnan(found.survival()[-1])
+    assert found.survival()[0] == 1
+    assert found.to_dict()["active_sites"][-1] is None
+
+
+def test_layers_to_record_may_be_a_number_of_numpy():
+    lattice = Lattice("tanh", 1.5, size=8)
+    assert np.array_equal(lattice.run(20, 1, record=np.array(3)).depths, [0, 1, 4, 20])
+
+
 # Bad input ---------------------------------------------------------------------------------------
 
 
@@ -480,6 +495,7 @@ def test_the_smallest_lattices_run(channels):
         {"sharing": -0.5},
         {"sharing": 1.5},
         {"sharing": np.nan},
+        {"sharing": np.inf},
         {"drop": 1},
         {"drop": np.nan},
         {"masks": "odd"},
@@ -505,6 +521,9 @@ def test_lattices_that_are_none_are_refused(broken):
         {"start": (np.zeros((5, 32)), np.zeros((5, 31)))},
         {"start": (np.full((5, 32), np.nan), np.zeros((5, 32)))},
         {"start": (["a"], ["b"])},
+        {"start": (np.zeros((2, 2, 5, 32)), np.ones((2, 2, 5, 32)))},
+        {"checkpoint": "no such folder/run.npz"},
+        {"checkpoint": 3},
         {"seed": -1},
         {"record": []},
         {"record": [9]},

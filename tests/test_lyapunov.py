@@ -125,3 +125,13 @@ def test_bad_numbers_are_refused(how):
         lyapunov_exponent(TANH, 8, [], layers=2, nets=2)
     with pytest.raises(InputError):
         lyapunov_exponent(TANH, 8, "wide", layers=2, nets=2)
+    with pytest.raises(InputError, match="MeanField"):
+        lyapunov_exponent("tanh", 8, layers=2, nets=2)
+
+
+@pytest.mark.parametrize(
+    "how", [{"n": 0}, {"n": "wide"}, {"nets": 0}, {"nets": "many"}, {"layers": 0}, {"seed": -1}]
+)
+def test_a_boundary_of_bad_numbers_is_refused_and_not_undefined(how):
+    with pytest.raises(InputError):
+        measured_boundary("tanh", 0.3, **{"n": 40, "layers": 2, "nets": 2, **how})

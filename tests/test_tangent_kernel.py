@@ -253,7 +253,7 @@ def test_what_has_no_kernel_says_so():
     with pytest.raises(InputError, match="MeanField"):
         tangent_kernel("relu", 3, 0.1)
     layer = critical("erf")
-    for wrong in (-0.1, 2.1, math.nan, "a", True):
+    for wrong in (-0.1, 2.1, math.nan, "a", True, []):
         with pytest.raises(InputError):
             tangent_kernel(layer, 3, wrong)
         with pytest.raises(InputError):
@@ -263,6 +263,8 @@ def test_what_has_no_kernel_says_so():
             tangent_kernel(layer, depth, 0.1)
     with pytest.raises(InputError, match="positive"):
         tangent_kernel(layer, 3, 0.1, 0.0)
+    with pytest.raises(InputError, match="shapes"):
+        tangent_kernel(layer, 3, 0.1, [1.0, 2.0], [1.0, 2.0, 3.0])
     with pytest.raises(InputError, match="range"):
         tangent_kernel(MeanField("relu", 100.0), 1000, 0.1, 1.0)
 

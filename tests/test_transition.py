@@ -264,11 +264,26 @@ def test_survivors_carry_their_share_of_the_mean():
     assert np.all(found.log_mean.value < found.mean.value)
 
 
+def test_shapes_and_numbers_that_are_none_are_told():
+    own = absorbing_transition("tanh", sigma_b=0.3)
+    with pytest.raises(InputError, match="shapes"):
+        own.scaling([1.0, 2.0], [1.0, 2.0, 3.0])
+    for bad in (math.nan, math.inf):
+        with pytest.raises(InputError, match="finite"):
+            own.scaling_in_detuning([0.0, bad])
+    for transition, s in ((own, ("a",)), ("tanh", (1.0,))):
+        with pytest.raises(InputError):
+            FiniteSizeLaw(transition, s)
+
+
 def test_survivors_need_a_threshold():
     found = FiniteSizeLaw(absorbing_transition("tanh", sigma_b=0.3), (0.5,))
     for bad in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(InputError, match="threshold"):
             found.survivors(bad)
+    for shape in ("all", [1.0, 2.0]):
+        with pytest.raises(InputError):
+            found.survivors(shape)
 
 
 def test_layers_of_a_transition_keep_their_length():

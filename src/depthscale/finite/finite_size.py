@@ -19,7 +19,7 @@ from depthscale.answers import InputError
 from depthscale.finite.diffusion.law import Estimate, Law
 from depthscale.finite.diffusion.solve import limit_law
 from depthscale.theory.gaussian import Array
-from depthscale.theory.records import as_number
+from depthscale.theory.records import as_number, as_numbers
 from depthscale.theory.transition import AbsorbingTransition
 
 
@@ -70,7 +70,11 @@ class FiniteSizeLaw:
     detuning: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "s", tuple(np.asarray(self.s, dtype=float).ravel().tolist()))
+        if not isinstance(self.transition, AbsorbingTransition):
+            raise InputError(
+                f"transition is {self.transition!r}; expected one of absorbing_transition"
+            )
+        object.__setattr__(self, "s", tuple(as_numbers("s", self.s).ravel().tolist()))
         _ = self.law
 
     @cached_property
@@ -111,7 +115,12 @@ class FiniteSizeLaw:
         InputError
             No positive threshold.
         """
-        cuts = np.broadcast_to(np.asarray(above, dtype=float), (len(self.s),))
+        given = as_numbers("above", above)
+        if given.shape not in ((), (1,), (len(self.s),)):
+            raise InputError(
+                f"above has shape {given.shape}; expected one threshold or {len(self.s)}"
+            )
+        cuts = np.broadcast_to(given, (len(self.s),))
         if not np.all((cuts > 0) & (cuts < math.inf)):
             raise InputError(f"above is {above!r}; expected positive thresholds of y, one or each")
         share, excess = np.array([self._beyond(k, float(c)) for k, c in enumerate(cuts)]).T

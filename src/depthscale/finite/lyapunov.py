@@ -140,6 +140,10 @@ def lyapunov_exponent(
     >>> bool(abs(64 * found.value[0] + 1.5) < 1), bool(found.gain[0] > 5)
     (True, True)
     """
+    if not isinstance(layer, MeanField):
+        raise InputError(
+            f"layer is {layer!r}; expected a MeanField, such as MeanField('tanh', 1.4, 0.3)"
+        )
     width, count = whole("n", n, 1, "units"), whole("layers", layers, 1)
     number, start = whole("nets", nets, 2, "networks"), whole("seed", seed, 0)
     weights = as_numbers("sigma_w", layer.sigma_w if sigma_w is None else sigma_w).ravel()
@@ -208,6 +212,8 @@ def measured_boundary(
     >>> bool(abs(found.sigma_w - 1.447) < 0.005)
     True
     """
+    n, nets = whole("n", n, 1, "units"), whole("nets", nets, 2, "networks")
+    layers, seed = whole("layers", layers, 1), whole("seed", seed, 0)
     transition = absorbing_transition(activation, sigma_b=as_number("sigma_b", sigma_b))
     if isinstance(transition.gamma, Undefined):
         return transition.gamma

@@ -289,6 +289,7 @@ class FieldResponse:
         ``1/|theta + kap|`` for ``p < -1``; ``Undefined``, infinite, for ``|p| <= 1``.
         """
         low, high = self.infinite_susceptibility
+        detuning = as_number("detuning", detuning)
         if low - _LEVEL <= detuning <= high + _LEVEL:
             return Undefined(
                 f"infinite: E y grows by H^{self.response_exponent('mean', detuning):.4g} or"

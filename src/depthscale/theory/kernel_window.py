@@ -35,7 +35,7 @@ from numpy.typing import ArrayLike
 from depthscale.answers import InputError, Undefined
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import CRITICAL, MeanField
-from depthscale.theory.records import as_number, as_numbers
+from depthscale.theory.records import as_number, as_numbers, together
 
 __all__ = ["far_deficit", "reach", "window_deficit", "window_ratio"]
 
@@ -88,7 +88,7 @@ def window_deficit(
     apart = as_numbers("rho0", rho0)
     if not np.all((apart >= 0) & (apart <= 2)):
         raise InputError("rho0 has to be a misalignment, from 0 to 2")
-    stretch, apart = np.broadcast_arrays(np.minimum(stretch, 1e100), apart)
+    stretch, apart = together(X=np.minimum(stretch, 1e100), rho0=apart)
     beta = kappa - 1
     s, weights = _rule()
     weights = weights * np.exp((1 - s) * x / beta - max(x / beta, 0.0))

@@ -83,6 +83,15 @@ def as_numbers(name: str, values: ArrayLike) -> Array:
         raise InputError(f"{name} is {values!r}; expected numbers") from None
 
 
+def together(**arrays: Array) -> list[Array]:
+    """Arrays of one shape, by name; ``InputError`` where theirs do not broadcast."""
+    try:
+        return list(np.broadcast_arrays(*arrays.values()))
+    except ValueError:
+        told = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise InputError(f"shapes do not go together: {told}; expected equal ones") from None
+
+
 def with_reasons(record: dict[str, Any]) -> dict[str, Any]:
     """``record`` with ``Undefined`` as None and its reason under ``reasons``, by dotted key."""
     reasons: dict[str, str] = {}

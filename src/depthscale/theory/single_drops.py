@@ -21,6 +21,9 @@ from depthscale.theory.records import as_number, as_numbers
 _PANEL = 0.1
 """Length in ``log y`` of the panels: the slope of ``log T'`` changes by ``beta`` over 1."""
 
+_MOST = 100_000
+"""Panels: some 200 MB."""
+
 _REACH = 40.0
 """``min(k, |p|) (log J - start)``, ``e^-40`` of ``T(J)`` is left out below the start."""
 
@@ -31,11 +34,18 @@ def visit(order: float, power: float, bend: float, beta: float, sizes: ArrayLike
     Raises
     ------
     InputError
-        ``power >= 0``, no positive order, or sizes out of range.
+        ``power >= 0``, or so close to 0 that what a jump starts takes over 100,000 panels; no
+        positive order, or numbers out of range.
     """
     k, jump = as_number("order", order), as_numbers("sizes", sizes)
-    if not (0 < k < math.inf and power < 0 and bend > 0):
-        raise InputError(f"order, p, a = {k}, {power}, {bend}: expected k > 0 > p and a > 0")
+    power, bend, beta = (
+        as_number(*pair) for pair in (("power", power), ("bend", bend), ("beta", beta))
+    )
+    if not (0 < k < math.inf and -math.inf < power < 0 < bend < math.inf and 0 < beta <= 1):
+        raise InputError(
+            f"order, p, a, beta = {k}, {power}, {bend}, {beta}: expected k > 0 > p, a > 0 and beta"
+            " in (0, 1]"
+        )
     if not np.all((jump >= 0) & (jump < 1e100)):
         raise InputError(f"sizes are {sizes!r}; expected numbers from 0 to 1e100")
     there = jump > 1e-100
@@ -44,6 +54,11 @@ def visit(order: float, power: float, bend: float, beta: float, sizes: ArrayLike
     u = np.log(jump[there])
     slow = min(k, -power)
     start = min(float(u.min()), -math.log(bend) / beta) - _REACH / slow
+    if float(u.max()) - start > _MOST * _PANEL:
+        raise InputError(
+            f"order, p = {k}, {power}: what a jump starts lasts for {_REACH / slow:.3g} in log y;"
+            f" expected {_MOST * _PANEL:g} at most"
+        )
     edges = np.linspace(start, float(u.max()), math.ceil((float(u.max()) - start) / _PANEL) + 1)
     x, w = np.polynomial.legendre.leggauss(8)
     half = np.diff(edges)[:, None] / 2

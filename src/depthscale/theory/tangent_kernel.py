@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike
 from depthscale.answers import InputError, Undefined
 from depthscale.theory.gaussian import Array
 from depthscale.theory.meanfield import MeanField
-from depthscale.theory.records import as_numbers, whole
+from depthscale.theory.records import as_numbers, together, whole
 
 if TYPE_CHECKING:
     from scipy.interpolate import BSpline
@@ -138,7 +138,7 @@ def tangent_kernel(
     if q1 is None:
         q1 = settled_length(layer)
     lengths = [checked_lengths(q) for q in (q1, q1 if q2 is None else q2)]
-    first, second, apart_ = np.broadcast_arrays(*lengths, gaps)
+    first, second, apart_ = together(q1=lengths[0], q2=lengths[1], eps=gaps)
     state = (np.array(first), np.array(second), np.array(apart_))
     theta1, theta2 = state[0].copy(), state[1].copy()
     apart = (np.sqrt(state[0]) - np.sqrt(state[1])) ** 2 / 2
@@ -341,6 +341,8 @@ def settled_length(layer: MeanField) -> float:
 def checked_gaps(eps: ArrayLike) -> Array:
     """Misalignments as an array; ``InputError`` out of [0, 2]."""
     gaps = as_numbers("eps", eps)
+    if not gaps.size:
+        raise InputError("eps is empty; expected 1 - correlation of pairs, from 0 to 2")
     if not np.all((gaps >= 0) & (gaps <= 2)):
         bad = gaps[~((gaps >= 0) & (gaps <= 2))].ravel()[0]
         raise InputError(f"eps holds {bad:g}; expected 1 - correlation of pairs, from 0 to 2")

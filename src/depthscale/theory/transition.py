@@ -34,7 +34,7 @@ from depthscale.theory.exponential_functional import log_integral, log_integral_
 from depthscale.theory.gaussian import Array
 from depthscale.theory.limit_constants import NEAR, constants
 from depthscale.theory.meanfield import MeanField
-from depthscale.theory.records import as_number, as_numbers, whole, with_reasons
+from depthscale.theory.records import as_number, as_numbers, together, whole, with_reasons
 from depthscale.theory.universal.record import universality
 
 STATISTICS = ("mean", "log_mean")
@@ -199,6 +199,8 @@ class AbsorbingTransition:
 
         beta = self._beta()
         scaled = beta * as_numbers("x", x)
+        if not np.all(np.isfinite(scaled)):
+            raise InputError(f"x is {x!r}; expected finite numbers")
         with np.errstate(over="ignore"):
             # x/(1 - e^-x) = e^x/exprel(x): neither overflows on its own side
             up = exprel(-np.maximum(scaled, 0.0))
@@ -241,7 +243,7 @@ class AbsorbingTransition:
         InputError
             Numbers out of range; a statistic without a closed form.
         """
-        detuning, time = np.broadcast_arrays(as_numbers("x", x), _positive("s", as_numbers("s", s)))
+        detuning, time = together(x=as_numbers("x", x), s=_positive("s", as_numbers("s", s)))
         if statistic not in STATISTICS:
             raise InputError(
                 f"statistic is {statistic!r}; expected {' or '.join(STATISTICS)}: quantiles come"

@@ -167,7 +167,7 @@ class Lattice:
         realisations = whole("realisations", realisations, 1, "networks")
         workers = whole("workers", workers, 1, "processes")
         job = self._job(depth, realisations, start, seed, record, q0, precision, device)
-        path = None if checkpoint is None else Path(checkpoint)
+        path = _path(checkpoint)
         values = run(job, realisations, workers, path, progress)
         depths = np.array(job.depths, dtype=np.int64)
         return LatticeRun(values, depths, self.grid.sites, job.about)
@@ -234,6 +234,12 @@ class Lattice:
         )
 
 
+def _path(checkpoint: Any) -> Path | None:
+    if checkpoint is not None and not isinstance(checkpoint, str | Path):
+        raise InputError(f"checkpoint is {checkpoint!r}; expected the name of a file")
+    return None if checkpoint is None else Path(checkpoint)
+
+
 def _grid(size: Any, kernel: Any) -> Grid:
     kernel = whole("kernel", kernel, 1, "sites")
     lengths = list(size) if isinstance(size, Iterable) and not isinstance(size, str) else [size]
@@ -259,7 +265,7 @@ def _sharing(sharing: Any, grid: Grid) -> str | int | float:
     number = as_number("sharing", sharing)
     if isinstance(sharing, float | np.floating) and 0 <= number <= 1:
         return {0.0: "shared", 1.0: "local"}.get(number, number)
-    if not number >= 1 or number != int(number):
+    if not 1 <= number < math.inf or number != int(number):
         raise InputError(f"sharing = {sharing!r}: {expected}")
     if any(length % int(number) for length in grid.shape):
         raise InputError(
@@ -274,6 +280,8 @@ def _sharing(sharing: Any, grid: Grid) -> str | int | float:
 def _depths(depth: Any, record: Any) -> tuple[int, ...]:
     """Layers to measure: those given, or 0 and about so many from 1 to the depth."""
     depth = whole("depth", depth, 1, "layers")
+    if isinstance(record, np.ndarray) and not record.ndim:
+        record = record.item()
     if isinstance(record, Iterable) and not isinstance(record, str):
         given = as_numbers("record", list(record)).ravel().tolist()
         layers = sorted({whole("record", layer, 0) for layer in given})

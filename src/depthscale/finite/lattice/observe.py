@@ -43,18 +43,19 @@ def observe(state: Tensor, shift: Array, stretch: float, grid: Grid, threshold: 
     products = [_total(part) / h[0].numel() for part in (hh, hd, dd)]
     log_rho = _log_rho(products, means, halves)
     true = _powers(halves, dd)
-    differ = dd > 0
+    differ = dd != 0  # or have left the range of floats, which no later number may hide
     local = torch.where(differ, dd / (2 * hh + 2 * hd * true + dd * true.square()), 0.0)
     # the powers come apart: their product may leave float64 where its logarithm does not
     logs = (torch.where(differ, local.log(), 0.0).sum(1) / differ.sum(1)).cpu().numpy()
     active = local * true.square() > threshold
+    share = active.double().masked_fill(local.isnan(), math.nan).mean(1)
     log_scale = 2 * halves * math.log(2.0)
     columns = {
         "rho": np.exp(log_rho),
         "log_rho": log_rho,
         "local": (local.mean(1) * true[:, 0].square()).cpu().numpy(),
         "log_local": logs + log_scale,
-        "active": active.double().mean(1).cpu().numpy(),
+        "active": share.cpu().numpy(),
         "log_difference": np.log(_total(dd) / h[0].numel()) + log_scale - 2 * math.log(stretch),
         "inhomogeneity": _steps(h, grid) / (2 * variance),
         "spread": _spread(active, grid),

@@ -85,8 +85,13 @@ class LatticeRun:
         return np.asarray(self.sd(name) / np.sqrt(self._existing(name)[1].sum(0)))
 
     def survival(self) -> Array:
-        """Share of realisations with any active position, ``[depth]``: P(t) of spreading."""
-        return np.asarray((self.of("active") > 0).mean(0))
+        """Share of realisations with any active position, ``[depth]``: P(t) of spreading.
+
+        Of those whose values have stayed in the range of floats.
+        """
+        values, exists = self._existing("active")
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((values > 0).sum(0) / exists.sum(0))
 
     def active_sites(self) -> Array:
         """Active positions, ``[realisation, depth]``; their mean is N(t) of spreading."""
@@ -190,7 +195,6 @@ class LatticeRun:
 
     def to_dict(self) -> dict[str, Any]:
         """Means, errors and scatter by depth as plain lists; None where a number does not exist."""
-        sites = self.active_sites()
         record: dict[str, Any] = {"settings": dict(self.about), "realisations": self.realisations}
         record["depth"] = self.depths.tolist()
         for name in ("rho", "log_rho", "local", "active", "inhomogeneity"):
@@ -208,8 +212,10 @@ class LatticeRun:
         if self.about["start"] == "site":
             record["survival"] = _numbers(self.survival())
             share = self.survival()
-            record["survival_error"] = _numbers(np.sqrt(share * (1 - share) / self.realisations))
-            record["active_sites"] = _numbers(sites.mean(0))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                count = self._existing("active")[1].sum(0)
+                record["survival_error"] = _numbers(np.sqrt(share * (1 - share) / count))
+            record["active_sites"] = _numbers(self.mean("active") * self.sites)
             record["active_sites_error"] = _numbers(self.sem("active") * self.sites)
             record["spread"] = _numbers(self.mean("spread"))
             record["spread_error"] = _numbers(self.sem("spread"))

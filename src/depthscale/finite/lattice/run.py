@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from depthscale.answers import InputError
-from depthscale.files import saved_run, whole
+from depthscale.files import replacing, saved_run
 from depthscale.finite.columns import Array, Workspace
 from depthscale.finite.lattice.block import Network, run_block
 from depthscale.finite.lattice.observe import NAMES
@@ -124,13 +124,17 @@ def _in_order(job: Job, blocks: range, workers: int) -> Iterator[Array]:
 
 def _save(path: Path, job: Job, kept: list[Array]) -> None:
     """Write the state; whoever reads the file finds the old one or the new one, whole."""
-    with whole(path) as beside, beside.open("wb") as file:
+    with replacing(path) as beside, beside.open("wb") as file:
         np.savez(file, fingerprint=np.array(job.fingerprint), values=np.stack(kept))
 
 
 def _restored(path: Path | None, job: Job) -> list[Array]:
     """The blocks of an earlier run."""
-    if path is None or not path.exists():
+    if path is None:
+        return []
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} to save {path.name} into")
+    if not path.exists():
         return []
     with saved_run(path) as file:
         fingerprint, values = str(file["fingerprint"]), file["values"]

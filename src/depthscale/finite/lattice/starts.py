@@ -172,7 +172,11 @@ def as_start(start: Any, q0: float, channels: int, grid: Grid) -> Start:
 def _given(start: Any, channels: int, grid: Grid) -> Given:
     first, second = (as_numbers(f"input {k}", part) for k, part in enumerate(start, 1))
     shape = (channels, *grid.shape)
-    if first.shape != second.shape or first.shape[-len(shape) :] != shape or first.ndim > 4:
+    if (
+        first.shape != second.shape
+        or first.shape[-len(shape) :] != shape
+        or first.ndim > len(shape) + 1
+    ):
         raise InputError(
             f"inputs of shapes {first.shape} and {second.shape}: expected both"
             f" {shape}, or with the realisations before it"
