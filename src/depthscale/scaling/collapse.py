@@ -24,6 +24,7 @@ from depthscale.scaling.tables import names_of
 from depthscale.scaling.uncertainty import profile as limits_of
 from depthscale.scaling.uncertainty import resampled
 from depthscale.scaling.windows import Window, corrected, effective, stability
+from depthscale.theory.records import as_number, whole
 
 if TYPE_CHECKING:
     import xarray
@@ -231,6 +232,7 @@ def collapse(
     ['1.000', '0.500', '1.000']
     """
     began = time.process_time()
+    seed = whole("seed", seed, 0)
     points, parsed = _read(data, form, y, x, size, error, covariance, realisation, window)
     held = _named(parsed, fixed, "fixed")
     begin = {n: v for n, v in _named(parsed, start, "start").items() if n not in held}
@@ -306,7 +308,12 @@ def _read(
     realisation: str | None,
     window: Mapping[str, tuple[float, float]] | None,
 ) -> tuple[Points, Form]:
-    columns = [name for name in names_of(data) if name not in (y, error, realisation)]
+    for name in (y, x, size):
+        if not isinstance(name, str):
+            raise InputError(f"{name!r} is no name of a column")
+    _check_mapping("window", window)
+    others = {name for name in (y, error, realisation) if isinstance(name, str)}
+    columns = [name for name in names_of(data) if name not in others]
     parsed = form if isinstance(form, Form) else Form.parse(form, columns, y)
     extra = [*parsed.variables, *(window or {})]
     points = as_points(
@@ -332,17 +339,23 @@ def _read(
 
 
 def _named(form: Form, given: Mapping[str, float] | None, what: str) -> dict[str, float]:
+    _check_mapping(what, given)
     found = {}
     for name, value in (given or {}).items():
         if name not in form.parameters:
             raise InputError(
                 f"{what} names {name!r}; the parameters of {form} are {', '.join(form.parameters)}"
             )
-        number = value if isinstance(value, int | float | np.number) else math.nan
-        if isinstance(value, bool) or not math.isfinite(number):
+        number = as_number(f"{name} of {what}", value)
+        if not math.isfinite(number):
             raise InputError(f"{what} gives {name} = {value!r}; expected a finite number")
-        found[name] = float(number)
+        found[name] = number
     return found
+
+
+def _check_mapping(what: str, given: Any) -> None:
+    if given is not None and not isinstance(given, Mapping):
+        raise InputError(f"{what} is {given!r}; expected a mapping of names")
 
 
 def _pair(what: str, bounds: Any) -> tuple[float, float]:
@@ -358,6 +371,7 @@ def _pair(what: str, bounds: Any) -> tuple[float, float]:
 def _limits(
     form: Form, bounds: Mapping[str, tuple[float, float]] | None
 ) -> dict[str, tuple[float, float]]:
+    _check_mapping("bounds", bounds)
     for name in bounds or {}:
         _named(form, {name: 0.0}, "bounds")
     return {name: _pair(f"bounds of {name}", pair) for name, pair in (bounds or {}).items()}

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from depthscale.answers import InputError
 from depthscale.scaling.series import Array, Series, Solution
+from depthscale.theory.records import as_number
 
 SLOWEST, FASTEST = 0.05, 5.0
 """Range in which the power of a correction, omega, is looked for."""
@@ -26,8 +28,20 @@ STEEPEST = 60.0
 _FAR = 30.0
 """``|log|`` of the odds of a parameter between its bounds, where it is at one of them."""
 
+_LARGEST = 200.0
+"""``|log|`` of what a correction may change by over the points."""
+
 EDGE = 1e-3
 """Share of its range within which a parameter counts as stuck at the end."""
+
+
+def checked_omega(omega: float, x: Array) -> float:
+    """A power of a correction, above 0, that float64 holds over ``x`` [n], which ascends."""
+    omega = as_number("omega", omega)
+    most = _LARGEST / max(math.log(x[-1] / x[0]), 1e-9)
+    if not 0 < omega <= most:
+        raise InputError(f"omega is {omega:g}; expected a power above 0, up to {most:.3g} here")
+    return omega
 
 
 class Curve(NamedTuple):

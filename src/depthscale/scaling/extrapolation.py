@@ -14,6 +14,7 @@ from depthscale.answers import InputError, Quantity, Undefined
 from depthscale.scaling.curves import (
     Curve,
     Fitted,
+    checked_omega,
     fit_curve,
     logarithmic_approach,
     polynomial,
@@ -183,15 +184,17 @@ def extrapolate(
 
 
 def _curves(points: Series, forms: Sequence[str] | str | None, omega: float | None) -> list[Curve]:
+    if not isinstance(forms, str | Sequence | None):
+        raise InputError(f"forms are {forms!r}; expected a list of names")
     asked = list(FORMS) if forms is None else [forms] if isinstance(forms, str) else list(forms)
     unknown = [form for form in asked if form not in FORMS]
     if unknown or not asked:
         names = ", ".join(f'"{form}"' for form in FORMS)
         raise InputError(f"forms are {forms!r}; expected some of {names}")
     if omega is not None:
-        omega = as_number("omega", omega)
-        if not 0 < omega < math.inf or "power" not in asked:
-            raise InputError(f'omega is {omega:g}; expected a power above 0, of the form "power"')
+        if "power" not in asked:
+            raise InputError('omega is a power of the form "power"; leave it out')
+        omega = checked_omega(omega, points.x)
     scale = float(np.exp(np.log(points.x).mean()))
     curves = {
         "constant": polynomial(0),

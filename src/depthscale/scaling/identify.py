@@ -188,6 +188,8 @@ def _windows(
 ) -> list[tuple[str, Measurement]]:
     if windows is None:
         return []
+    if not isinstance(windows, Mapping | Sequence):
+        raise InputError(f"windows are {windows!r}; expected labels with exponents")
     pairs = list(windows.items()) if isinstance(windows, Mapping) else list(windows)
     found = []
     for pair in pairs:
@@ -195,7 +197,9 @@ def _windows(
             label, given = pair
         except (TypeError, ValueError):
             raise InputError(f"a window is {pair!r}; expected (label, exponents)") from None
-        exponents, covariance = given if isinstance(given, tuple) else (given, None)
+        exponents, covariance, *more = given if isinstance(given, tuple) else (given, None)
+        if more:
+            raise InputError(f"window {label} holds more than (exponents, covariance)")
         found.append((str(label), measurement(exponents, covariance)))
     if len(found) == 1:
         raise InputError("one window was given; whether a claim lasts takes at least two")

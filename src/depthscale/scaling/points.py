@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from depthscale.answers import InputError, some
+from depthscale.scaling.series import check_units
 from depthscale.scaling.tables import check_there, columns_of, is_grid, is_missing, numbers
 from depthscale.scaling.tables import names_of as names_of
 
@@ -253,6 +254,9 @@ def as_points(
             f"one system size, {size} = {columns[size][0]:g}: nothing to collapse; expected at"
             " least two"
         )
+    if not columns[y].any():
+        raise InputError(f"{y} is 0 at all points: every form holds; expected other numbers")
+    check_units(y, np.abs(columns[y]).max(keepdims=True))
     there = {name: columns[name] for name in places}
     how: dict[str, Any] = {"x": x, "size": size, "name": y, "left_out": left_out}
     if ids is not None:
@@ -264,7 +268,9 @@ def as_points(
     if error is None:
         return Points(there, columns[y], np.ones(n), errors_known=False, **how)
     errors = columns[error] if isinstance(error, str) else numbers("error", error)
-    return Points(there, columns[y], _checked_errors(errors, n), **how)
+    errors = _checked_errors(errors, n)
+    check_units("error", errors)
+    return Points(there, columns[y], errors, **how)
 
 
 def _checked_errors(errors: Array, n: int) -> Array:

@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from depthscale.answers import InputError, Quantity, Undefined
-from depthscale.scaling.curves import PLAIN, Curve, Fitted, fit_curve, with_logarithm, with_power
+from depthscale.scaling.curves import (
+    PLAIN,
+    Curve,
+    Fitted,
+    checked_omega,
+    fit_curve,
+    with_logarithm,
+    with_power,
+)
 from depthscale.scaling.series import Array, Series, series
 from depthscale.theory.records import as_number, whole, with_reasons
 
@@ -214,9 +222,9 @@ def _curve(
     if correction is not None and correction not in CORRECTIONS:
         raise InputError(f"correction is {correction!r}; expected None or one of {CORRECTIONS}")
     if omega is not None:
-        omega = as_number("omega", omega)
-        if correction != "power" or not 0 < omega < math.inf:
-            raise InputError(f'omega is {omega:g}; expected a power above 0, of correction="power"')
+        if correction != "power":
+            raise InputError('omega is a power of correction="power"; leave it out')
+        omega = checked_omega(omega, points.x)
     if reference is not None and correction != "logarithmic":
         raise InputError('reference is x0 of correction="logarithmic"; leave it out')
     if correction == "power":

@@ -264,7 +264,7 @@ def series(
     return whole_curve.part(order)
 
 
-def _check_units(name: str, values: Array) -> None:
+def check_units(name: str, values: Array) -> None:
     """Refuse numbers whose squares leave float64; zeros are let through."""
     size = np.abs(values[values != 0])
     if size.size and not (size.min() >= _SMALLEST and size.max() <= 1 / _SMALLEST):
@@ -289,7 +289,7 @@ def _finite(name: str, values: ArrayLike, dimensions: int) -> Array:
             f"{name} holds {array.ravel()[bad]} at place {bad}; leave out what is not finite"
         )
     if name not in ("covariance", "realisations"):  # in which small numbers are no harm
-        _check_units(name, array)
+        check_units(name, array)
     return array
 
 
@@ -310,7 +310,7 @@ def _from_realisations(raw: Array, count: int, y: ArrayLike | None) -> tuple[Arr
         raise InputError(f"realisations have {raw.shape[1]} points and x has {count}")
     if len(raw) < 3:
         raise InputError(f"{len(raw)} realisations tell no errors; expected at least 3")
-    _check_units("the largest of the realisations", np.abs(raw).max(axis=0))
+    check_units("the largest of the realisations", np.abs(raw).max(axis=0))
     values = raw.mean(axis=0)
     if y is not None:
         given = _finite("y", y, 1)
@@ -330,7 +330,7 @@ def checked_covariance(covariance: ArrayLike, count: int, *, definite: bool = Tr
     ``definite=False`` lets singular ones pass. ``InputError`` for anything else.
     """
     matrix = _finite("covariance", covariance, 2)
-    _check_units("the root of the variances", np.sqrt(np.abs(np.diag(matrix))))
+    check_units("the root of the variances", np.sqrt(np.abs(np.diag(matrix))))
     if matrix.shape != (count, count):
         raise InputError(f"covariance has shape {matrix.shape}; expected ({count}, {count})")
     scale = np.sqrt(np.abs(np.diag(matrix)))

@@ -33,7 +33,8 @@ def resampled(fit: Fit, number: int, seed: int) -> Array:
         def draw(generator: np.random.Generator) -> Array:
             return middle + _colour(fit, fit.error_scale * generator.standard_normal(n))
 
-    return np.array(list(_refitted(fit, draw, number, seed))).reshape(-1, len(problem.names))
+    found = list(_refitted(fit, draw, number, seed))
+    return np.array(found).reshape(len(found), len(problem.names))
 
 
 def _refitted(
