@@ -75,6 +75,17 @@ def test_screens_of_transitions_are_what_the_commands_print(capsys, monkeypatch)
             assert part.strip("\n") in printed
 
 
+def test_windows_of_convolutional_networks_are_those_that_were_reproduced():
+    claims = json.loads((ROOT / "reproduced" / "absorbing" / "claims.json").read_text())["claims"]
+    text = " ".join(TEXT.split())
+    for window in ("20 to 200", "80 to 800"):
+        start = f"shared weights, depths {window}: delta"
+        (claim,) = (c for c in claims if c["statement"].startswith(start))
+        error = float(re.search(r"one standard error of ours is ([\d.]+)", claim["note"]).group(1))
+        assert f"{window}: " in text
+        assert f"{claim['ours']:.3f} ± {error:.3f}" in text
+
+
 def test_numbers_of_transitions():
     tanh = ds.absorbing_transition("tanh", sigma_b=0.3)
     stated = re.search(r"tanh.boundary\(64\), tanh.mu  # ([\d.]+), ([\d.]+), ([\d.]+):", TEXT)
