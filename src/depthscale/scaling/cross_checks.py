@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from depthscale.scaling.bases import Array
+from depthscale.scaling.export import number_or_none
 from depthscale.scaling.fit import Fit
 from depthscale.scaling.process import Evidence, curvature, maximised
 from depthscale.scaling.quality import Quality, minimised, propagated
@@ -60,14 +61,14 @@ class CrossCheck:
         """Ready for JSON: numbers that do not exist are None."""
         parameters: dict[str, Any] = {}
         for name, value in self.values.items():
-            row = {"value": _number(value), "error": _number(self.errors[name])}
+            row = {"value": number_or_none(value), "error": number_or_none(self.errors[name])}
             if name in self.rises:
-                row["error_by_rise"] = _number(self.rises[name])
+                row["error_by_rise"] = number_or_none(self.rises[name])
             parameters[name] = row
         return {
             "method": self.method,
             "parameters": parameters,
-            "measure": _number(self.measure),
+            "measure": number_or_none(self.measure),
             "terms": self.terms,
         }
 
@@ -165,7 +166,3 @@ def _check(
         return {} if numbers is None else dict(zip(names, numbers.tolist(), strict=True))
 
     return CrossCheck(method, named(values), named(errors), float(measure), terms, named(rises))
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

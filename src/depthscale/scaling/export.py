@@ -24,15 +24,15 @@ def as_record(found: Collapse) -> dict[str, Any]:
         "form": found.form.text,
         "function": found.form.function,
         "parameters": {
-            name: {k: _number(v) for k, v in estimate._asdict().items()}
+            name: {k: number_or_none(v) for k, v in estimate._asdict().items()}
             for name, estimate in found.parameters.items()
         },
         "free": list(found.names),
-        "correlation": [[_number(v) for v in row] for row in found.correlation.tolist()],
-        "reduced_chi2": _number(found.reduced_chi2),
-        "dof": _number(found.dof),
-        "p_value": None if found.p_value is None else _number(found.p_value),
-        "error_scale": _number(found.error_scale),
+        "correlation": [[number_or_none(v) for v in row] for row in found.correlation.tolist()],
+        "reduced_chi2": number_or_none(found.reduced_chi2),
+        "dof": number_or_none(found.dof),
+        "p_value": None if found.p_value is None else number_or_none(found.p_value),
+        "error_scale": number_or_none(found.error_scale),
         "errors_from": found.method,
         "points": len(points),
         "sizes": points.sizes.tolist(),
@@ -46,7 +46,7 @@ def as_record(found: Collapse) -> dict[str, Any]:
             {
                 "curve": str(fit.basis),
                 "weight": float(w),
-                fit.problem.criterion: _number(fit.criterion),
+                fit.problem.criterion: number_or_none(fit.criterion),
             }
             for fit, w in zip(found.fits, found.weights, strict=True)
         ],
@@ -66,18 +66,19 @@ def _window(window: Window) -> dict[str, Any]:
         "sizes": list(window.sizes),
         "parameters": {
             name: {
-                "value": _number(window.values[name]),
-                "error": _number(window.errors[name]),
-                "shift": _number(window.shifts[name]),
+                "value": number_or_none(window.values[name]),
+                "error": number_or_none(window.errors[name]),
+                "shift": number_or_none(window.shifts[name]),
             }
             for name in window.values
         },
-        "reduced_chi2": _number(window.reduced_chi2),
+        "reduced_chi2": number_or_none(window.reduced_chi2),
         "p_value": window.p_value,
     }
 
 
-def _number(value: float) -> float | None:
+def number_or_none(value: float) -> float | None:
+    """A number for JSON, which has no NaN and no infinity."""
     return float(value) if math.isfinite(value) else None
 
 
