@@ -11,7 +11,7 @@ from scipy.special import gammainc
 from depthscale.finite.diffusion.law import SampleLaw
 from depthscale.finite.explicit import explicit_pairs
 from depthscale.papers import __main__ as papers
-from depthscale.papers import limits
+from depthscale.papers import judging, limits
 from depthscale.papers.judging import Measured, measured, near
 from depthscale.papers.limits import (
     common,
@@ -87,21 +87,21 @@ def test_the_noise_of_a_distance_is_that_of_samples():
     draws = np.sort(np.random.default_rng(1).random((2000, 400)), axis=1)
     steps = np.arange(401) / 400
     apart = np.maximum((steps[1:] - draws).max(1), (draws - steps[:-1]).max(1))
-    share = (apart > common.NOISE / 20).mean()
+    share = (apart > judging.NOISE / 20).mean()
     assert share == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / 2000))
 
 
 def test_means_deviations_and_shares_have_their_errors():
     draws = np.random.default_rng(2).uniform(0, 12**0.5, size=(4000, 250))
-    for function, true in ((common.mean_of, 3**0.5), (common.sd_of, 1.0)):
+    for function, true in ((judging.mean_of, 3**0.5), (judging.sd_of, 1.0)):
         pairs = np.array([function(row) for row in draws])
         # the error of an error over 4000 trials is 1 %
         assert pairs[:, 0].std() == pytest.approx(pairs[:, 1].mean(), rel=0.05), function
         assert pairs[:, 0].mean() == pytest.approx(true, abs=0.02)
     hits = draws < 0.1 * 12**0.5
-    pairs = np.array([common.share_of(row) for row in hits])
+    pairs = np.array([judging.share_of(row) for row in hits])
     assert pairs[:, 0].std() == pytest.approx(pairs[:, 1].mean(), rel=0.05)
-    assert common.share_of(np.zeros(100, dtype=bool)) == Measured(0.0, 0.01)
+    assert judging.share_of(np.zeros(100, dtype=bool)) == Measured(0.0, 0.01)
 
 
 # Networks ----------------------------------------------------------------------------------------

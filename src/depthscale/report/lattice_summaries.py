@@ -67,7 +67,7 @@ def with_error(value: Any, error: Any) -> str:
     """A number with its error in the last digits, such as 0.482(37).
 
     >>> with_error(0.4823, 0.0371), with_error(12.3, 4.0), with_error(0.5, None)
-    ('0.482(37)', '12.3(4.0)', '0.5')
+    ('0.482(37)', '12.3(4.0)', '0.500')
     """
     if not is_number(value):
         return "–"

@@ -113,7 +113,7 @@ def _ends(low: float | None, high: float | None) -> str:
     """A range, whose upper end may be open.
 
     >>> _ends(0, 31), _ends(2.5, None)
-    ('up to 31', '2.5 and more')
+    ('up to 31', '2.50 and more')
     """
     if high is None:
         return f"{plain_number(low)} and more"

@@ -11,6 +11,7 @@ tensor product. All derivatives in ``x`` follow the moving ends and the scale ``
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -143,12 +144,12 @@ def _spline(u: Array, size: int) -> tuple[Array, Array]:
     t3 = t2 * t
     weights = (s**3, 3 * t3 - 6 * t2 + 4, 3 * (t + t2 - t3) + 1, t3)
     slopes = (-(s**2), 3 * t2 - 4 * t, 1 + 2 * t - 3 * t2, t2)
-    rows = np.arange(len(u))
-    values, derivatives = np.zeros((2, len(u), size))
+    place = np.arange(0, len(u) * size, size) + piece
+    values, derivatives = np.zeros((2, len(u) * size))
     for k in range(4):
-        values[rows, piece + k] = weights[k] / 6
-        derivatives[rows, piece + k] = slopes[k] * (pieces / 2)
-    return values, derivatives
+        values[place + k] = weights[k] / 6
+        derivatives[place + k] = slopes[k] * (pieces / 2)
+    return values.reshape(-1, size), derivatives.reshape(-1, size)
 
 
 def _chebyshev(u: Array, size: int) -> tuple[Array, Array]:
@@ -164,6 +165,7 @@ def _chebyshev(u: Array, size: int) -> tuple[Array, Array]:
     return values.T, slopes.T
 
 
+@cache
 def _rough(kind: str, size: int) -> Array:
     if kind == "spline":
         return np.diff(np.eye(size), n=2, axis=0)

@@ -225,11 +225,11 @@ def collapse(
     Examples
     --------
     >>> L, T = np.repeat([8.0, 16.0, 32.0], 9), np.tile(np.linspace(0.8, 1.2, 9), 3)
-    >>> m = L**-0.5 * np.exp(-(T - 1) * L)
+    >>> m = L**-0.5 / np.cosh((T - 1) * L / 4)
     >>> found = collapse({"T": T, "L": L, "m": m, "e": 0.01 * m}, "L^-b * F((T - Tc) * L^a)",
     ...                  y="m", x="T", size="L", error="e")
-    >>> [f"{found[name].value:.3f}" for name in ("a", "b", "Tc")]
-    ['1.000', '0.500', '1.000']
+    >>> [f"{found[name].value:.2f}" for name in ("a", "b", "Tc")]
+    ['1.01', '0.50', '1.00']
     """
     began = time.process_time()
     seed = whole("seed", seed, 0)
@@ -326,6 +326,11 @@ def _read(
         covariance=covariance,
         realisation=realisation,
     )
+    if points.sizes[0] <= 0:
+        raise InputError(
+            f"{size} goes down to {points.sizes[0]:g}; expected sizes above 0, since powers of them"
+            " have no value there"
+        )
     for name, bounds in (window or {}).items():
         low, high = _pair(f"window of {name}", bounds)
         column = points.columns[name]

@@ -207,7 +207,7 @@ def _window(fit: Fit, part: Fit, mask: NDArray[np.bool_], what: str, scale: floa
         dict(zip(names, errors.tolist(), strict=True)),
         _reduced(fit, part),
         {n: float(m / s) if s > 0 else 0.0 for n, m, s in zip(names, moved, spread, strict=True)},
-        _chance(rise, _weights(fit, part, difference, scale)) if _holds(part, scale) else None,
+        _chance(rise, _weights(fit, part, difference, scale), fit) if _holds(part, scale) else None,
     )
 
 
@@ -263,15 +263,21 @@ def _weights(fit: Fit, part: Fit, difference: Array, scale: float) -> Array:
     return np.array([variance / (plain @ plain) * scale**2])
 
 
-def _chance(rise: float, weights: Array) -> float | None:
+def _chance(rise: float, weights: Array, fit: Fit) -> float | None:
     """Of a rise as large or larger (Satterthwaite's chi-square); None where it has no scale.
+
+    Where errors are unknown and their scale is that of the residuals, of Fisher's ratio.
 
     By chi-square and not by the distance of the parameters, which says little where they are
     hardly settled and a part of the points takes them far along a valley.
     """
     from scipy.stats import chi2
+    from scipy.stats import f as fisher
 
     total, square = weights.sum(), (weights**2).sum()
     if not (np.isfinite(total) and square > 0):
         return None
-    return float(chi2.sf(max(rise, 0.0) * total / square, total**2 / square))
+    value, dof = max(rise, 0.0) * total / square, total**2 / square
+    if fit.problem.errors_known:
+        return float(chi2.sf(value, dof))
+    return float(fisher.sf(value / dof, dof, fit.dof)) if fit.dof > 0 else None
