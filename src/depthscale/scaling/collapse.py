@@ -228,8 +228,8 @@ def collapse(
     >>> m = L**-0.5 / np.cosh((T - 1) * L / 4)
     >>> found = collapse({"T": T, "L": L, "m": m, "e": 0.01 * m}, "L^-b * F((T - Tc) * L^a)",
     ...                  y="m", x="T", size="L", error="e")
-    >>> [f"{found[name].value:.2f}" for name in ("a", "b", "Tc")]
-    ['1.01', '0.50', '1.00']
+    >>> [f"{found[name].value:.1f}" for name in ("a", "b", "Tc")]
+    ['1.0', '0.5', '1.0']
     """
     began = time.process_time()
     seed = whole("seed", seed, 0)

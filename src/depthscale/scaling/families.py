@@ -18,9 +18,6 @@ SIZES_OF_TWO = (4, 5, 6, 8, 10, 13)
 DECADES = 1.0
 """Spread of a positive argument from which on a logarithmic scale is tried."""
 
-BELOW = 2
-"""Sizes below the best one of other families at which a family begins."""
-
 IRRELEVANT = 12.0
 """Difference of the criterion at which a curve no longer counts: a weight of exp(-6)."""
 
@@ -67,45 +64,29 @@ def coarse(problem: Problem, free: Array) -> Basis:
 def best_fits(problem: Problem, start: Array) -> list[Fit]:
     """Fits with every family and size that count, the best first (by the criterion).
 
-    The first family begins with the fewest coefficients, the others ``BELOW`` sizes under the best
-    so far.
+    Sizes go up until two in a row are worse than the best of their family.
     """
     found: list[Fit] = []
-    place, first = start, 0
+    place = start
     for bases in families(problem, start):
-        found += _family(problem, bases, first, place)
-        if found:
-            best = min(found, key=lambda fit: fit.criterion)
-            place = best.free
-            first = max(0, sum(basis.size < best.basis.size for basis in bases) - BELOW)
+        own: list[Fit] = []
+        worse = 0
+        for basis in bases:
+            fit = solve(problem, basis, place, tolerance=ROUGH)
+            if fit is None or fit.dof <= 0:
+                continue
+            if own and fit.criterion > min(f.criterion for f in own):
+                worse += 1
+            else:
+                worse, place = 0, fit.free
+            own.append(fit)
+            if worse == 2:
+                break
+        found += own
     least = min((fit.criterion for fit in found), default=math.inf)
     kept = [fit for fit in found if fit.criterion < least + IRRELEVANT]
     fine = [solve(problem, fit.basis, fit.free) or fit for fit in kept]
     return sorted(fine, key=lambda fit: fit.criterion)
-
-
-def _family(problem: Problem, bases: Sequence[Basis], first: int, place: Array) -> list[Fit]:
-    """Fits of one family: up in size until two in a row are worse, then down while it is better."""
-    own: list[Fit] = []
-    worse = 0
-    for basis in bases[first:]:
-        fit = solve(problem, basis, place, tolerance=ROUGH)
-        if fit is None or fit.dof <= 0:
-            continue
-        if own and fit.criterion > min(f.criterion for f in own):
-            worse += 1
-        else:
-            worse, place = 0, fit.free
-        own.append(fit)
-        if worse == 2:
-            break
-    for basis in reversed(bases[:first]):
-        if own and own[0].criterion > min(f.criterion for f in own):
-            break
-        fit = solve(problem, basis, own[0].free if own else place, tolerance=ROUGH)
-        if fit is not None and fit.dof > 0:
-            own.insert(0, fit)
-    return own
 
 
 def weights(fits: Sequence[Fit]) -> NDArray[np.float64]:

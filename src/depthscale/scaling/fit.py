@@ -41,7 +41,7 @@ FAR = {"exponent": 20.0, "amplitude": 1e3, "shift": math.inf}
 """Sizes at which a parameter that no point settles is held, by a square in the cost that does not
 count in chi-square or in errors: exponents are numbers of order one, amplitudes of their unit."""
 
-FINE, ROUGH = 1e-9, 1e-4
+FINE, ROUGH = 1e-9, 1e-5
 """Relative tolerance of a fit, and of those that only choose the family of curves."""
 
 WIDE = 100.0
